@@ -39,7 +39,8 @@ async def wait_for_job(
     if isinstance(run_id, Problem):
         return None, run_id
     handle = client.get_workflow_handle(str(workflow_id), run_id=run_id)
-    say_where(handle.id, "has started.", connections.link(handle.id, run_id))
+    if not quiet:
+        say_where(handle.id, "has started.", connections.link(handle.id, run_id))
     try:
         return await if_known(result_of(client, handle, quiet=quiet)), None
     except WorkflowFailureError as error:

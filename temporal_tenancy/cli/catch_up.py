@@ -86,7 +86,9 @@ async def missed(job_name: str | None, tick: str | None) -> Answer:
     return Answer({"missed": total, "ticks": documents}, text)
 
 
-async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Answer:
+async def catch_up(
+    job_name: str | None, tick: str | None, *, wait: bool, quiet: bool = False
+) -> Answer:
     """Runs the jobs of missed tenants, each in its own tick; skips those that have succeeded."""
     _check(job_name, tick)
     async with servers() as connections:
@@ -110,7 +112,7 @@ async def catch_up(job_name: str | None, tick: str | None, *, wait: bool) -> Ans
             await warn_where_off(connections.database, connections.client.namespace)
         if not wait or not parts:
             return _answer(documents, waited=wait or not parts)
-        for document in documents:
+        for document in [] if quiet else documents:
             stands = "has started." if document["started"] else "is running already."
             say_where(document["workflow_id"], stands, document["url"])
         for queue in {part.job.queue for part in parts}:

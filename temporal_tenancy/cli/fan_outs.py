@@ -93,7 +93,8 @@ async def fan_out(
         text = sentence(whole(workflow_id), stands)
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
-        say_where(workflow_id, stands, document["url"])
+        if not quiet:
+            say_where(workflow_id, stands, document["url"])
         await warn_without_worker(connections.client, job.queue)
         try:
             if quiet or not err.is_terminal:

@@ -77,7 +77,8 @@ async def run(
             say(f"It waits: {message_with_hint(reason.type or '', reason.message)}")
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
-        say_where(workflow_id, _SAYS[state], document["url"])
+        if not quiet:
+            say_where(workflow_id, _SAYS[state], document["url"])
         if state != "succeeded":
             await warn_without_worker(connections.client, job.queue)
         try:

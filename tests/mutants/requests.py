@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core import tasks
 from temporal_tenancy.core.jobs import Job
@@ -14,10 +15,13 @@ from temporal_tenancy.outbox import enqueueing
 from temporal_tenancy.outbox.relay import starting
 from temporal_tenancy.outbox.relay.messages import Failed
 from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.postgres._awaited_session import AwaitedSession
 from temporal_tenancy.postgres.unfinished import Unfinished
 from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
 
+ANOTHER_PERIOD: Final = "tests/library/ticks/test_another_period.py"
+MISSING_AWAITS: Final = "tests/library/postgres/test_missing_awaits.py"
 AWAITED: Final = "tests/library/outbox/test_awaited_requests.py"
 RELAY: Final = "tests/library/outbox/test_relay.py"
 REUSED: Final = "tests/library/outbox/test_reused_keys.py"
@@ -56,6 +60,14 @@ def _miss_nothing() -> None:
     replace(Unfinished, "require_none", lambda self: None)
 
 
+def _run_what_another_period_asked_for() -> None:
+    replace(Job, "another_period", lambda *_: None)
+
+
+def _miss_statements() -> None:
+    replace(AwaitedSession, "execute", AsyncSession.execute)
+
+
 def _keep_what_was_written() -> None:
     replace(enqueueing, "_TAKE_BACK", text("select :tenant, cast(:ids as uuid[])"))
 
@@ -82,6 +94,21 @@ def _cancel_once() -> None:
 
 
 REQUEST_FAULTS: Final = [
+    Mutant(
+        "runs-of-another-period",
+        "a start whose key names another period than its input is accepted",
+        (
+            f"{ANOTHER_PERIOD}::"
+            "test_a_start_whose_key_names_another_period_than_its_input_is_refused",
+        ),
+        seed=_run_what_another_period_asked_for,
+    ),
+    Mutant(
+        "statements-never-awaited",
+        "a session's statement that nobody awaits is not noticed",
+        (f"{MISSING_AWAITS}::test_a_call_that_is_not_awaited_rolls_its_block_back",),
+        seed=_miss_statements,
+    ),
     Mutant(
         "keys-of-no-period",
         "a job with a period accepts any key",

@@ -56,4 +56,4 @@ def catch_up(
     """Run the missed tenants, except those that have succeeded."""
     from temporal_tenancy.cli import catch_up
 
-    perform(catch_up.catch_up(job, tick, wait=wait), json=json)
+    perform(catch_up.catch_up(job, tick, wait=wait, quiet=json), json=json)

@@ -147,7 +147,7 @@ def test_an_id_that_no_store_holds_is_refused() -> None:
         WorkflowId("acme", "billing.cycle", "k" * 300)
 
 
-@pytest.mark.parametrize("key", ["", "a\nb", "\x00", "\ud800", "\u202e", 7])
+@pytest.mark.parametrize("key", ["", "a\nb", "\x00", "\ud800", 7])
 def test_a_key_that_is_not_printable_has_its_own_error(key: Any) -> None:
     with pytest.raises(KeyInvalid, match=r"^KeyInvalid: a key must be printable text"):
         WorkflowId("acme", "billing.cycle", key)

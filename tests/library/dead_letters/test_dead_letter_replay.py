@@ -211,6 +211,13 @@ async def test_what_has_succeeded_since_is_resolved_and_not_started(
     letter = await the_letter(database)
     assert (done.outcome, letter.status, letter.replays) == (ReplayOutcome.RESOLVED, "resolved", 0)
     assert control.runs == {"acme": 2}
+    # Also once the server has forgotten the run that succeeded.
+    of_another = DeadLetterRow(
+        **{name: getattr(letter, name) for name in ("tenant_id", "id", "job", "status")},
+        workflow_id="acme/test.flaky/forgotten",
+    )
+    again = await replay(app, of_another, by="ada")
+    assert (again.outcome, again.run_id) == (ReplayOutcome.RESOLVED, None)
     assert await messages(database) == []
 
 

@@ -7,6 +7,12 @@ import logging
 import pytest
 from temporalio import workflow
 from temporalio.client import Client
+from temporalio.worker import (
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
 
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, enter
 from temporal_tenancy.sdk.logs import JobContext
@@ -57,7 +63,22 @@ def test_a_line_in_a_run_that_is_not_set_up_yet_has_no_job_and_raises_nothing(
     assert "job_id" not in vars(record)
 
 
-async def test_a_line_while_a_runs_module_is_imported_stops_nothing(
+class _LinesAsItBegins(WorkflowInboundInterceptor):
+    """A host's interceptor that logs before the run can be asked what it is."""
+
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        logging.getLogger("tests.noisy").warning("noisy.begins")
+        super().init(outbound)
+
+
+class _Lines(Interceptor):
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor]:
+        return _LinesAsItBegins
+
+
+async def test_a_line_while_a_runs_module_is_imported_or_it_begins_stops_nothing(
     client: Client, queue: str
 ) -> None:
     raised: list[BaseException] = []
@@ -74,7 +95,9 @@ async def test_a_line_while_a_runs_module_is_imported_stops_nothing(
     logger, host = logging.getLogger("tests.noisy"), Host()
     logger.addHandler(host)
     try:
-        async with make_worker(client, queue, workflows=[Noisy], activities=[]):
+        async with make_worker(
+            client, queue, workflows=[Noisy], activities=[], interceptors=[_Lines()]
+        ):
             result = await client.execute_workflow(
                 Noisy.run,
                 NoisyInput(tenant_id="acme"),
@@ -84,5 +107,5 @@ async def test_a_line_while_a_runs_module_is_imported_stops_nothing(
     finally:
         logger.removeHandler(host)
     assert result == "acme"
-    assert "noisy.imported" in seen
+    assert {"noisy.imported", "noisy.begins"} <= set(seen)
     assert raised == []

@@ -31,7 +31,6 @@ from temporal_tenancy.core.jobs import tenant_job
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.code_checks import check_activity, check_workflow
 from tests.fixtures.jobs import mistaken_jobs as mistakes
-from tests.fixtures.jobs.importing_jobs import ImportsTooMuch
 from tests.fixtures.temporal import make_worker
 
 
@@ -301,6 +300,9 @@ async def test_an_activity_that_the_worker_lacks_is_refused_as_it_is_built(
 async def test_an_import_that_workflow_code_may_not_use_is_named_as_its_worker_is_built(
     client: Client, queue: str
 ) -> None:
+    # Imported here: the sandbox imports this module for the jobs that it declares.
+    from tests.fixtures.jobs.importing_jobs import ImportsTooMuch
+
     with pytest.raises(
         ConfigurationError,
         match=r"imports httpx \(importing_jobs\.py, line 5\), which uses urllib\.request\.Request ",

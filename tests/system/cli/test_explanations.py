@@ -8,6 +8,8 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 
+from processes.cli.program import PROGRAM
+from temporal_tenancy.cli import use_program
 from temporal_tenancy.cli._server_access import Temporal
 from temporal_tenancy.cli.explanations import _input_fits, _look
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -57,8 +59,9 @@ async def test_a_bug_in_workflow_code_is_told_from_a_wrong_start(
         with pytest.raises(WorkflowFailureError):
             await started.result()
     server = Temporal(client, None)
-    findings = await _look(server, id)
-    findings.input_fits = await _input_fits(server, None, findings)
+    with use_program(PROGRAM):
+        findings = await _look(server, id)
+        findings.input_fits = await _input_fits(server, None, findings)
     assert findings.failure is not None
     assert words in findings.failure.message
     assert (findings.was_wrongly_started, findings.is_a_bug) == (

@@ -41,6 +41,8 @@ FIRST_MEND = "First: mend the code, and deploy it."
 FAILED = WorkflowExecutionStatus.FAILED
 COMPLETED = WorkflowExecutionStatus.COMPLETED
 RUNNING = WorkflowExecutionStatus.RUNNING
+PINNED = VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
+UNPINNED = VersioningBehavior.VERSIONING_BEHAVIOR_UNSPECIFIED
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +64,7 @@ def run(
             pending_activities=[],
             workflow_execution_info=WorkflowExecutionInfo(
                 versioning_info=WorkflowExecutionVersioningInfo(
-                    behavior=VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
-                    if pinned
-                    else VersioningBehavior.VERSIONING_BEHAVIOR_UNSPECIFIED
+                    behavior=PINNED if pinned else UNPINNED
                 )
             ),
         ),

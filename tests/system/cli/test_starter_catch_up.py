@@ -46,7 +46,8 @@ async def test_who_was_missed_is_named_caught_up_and_then_nobody_is(
     await tenants.add("later", "Later", plan="enterprise")  # it did not exist in April
     words = await starter("ticks", "missed", JOB)
     assert "broken  failed   UsageNotBillable: usage" in words.out
-    assert "sleepy  skipped  TenantSuspended: sleepy is" in words.out
+    assert "sleepy  skipped  skipped then: TenantSuspended: sleepy is" in words.out
+    assert "tenants resume sleepy" not in words.out  # it has been resumed
     assert words.out.rstrip().endswith(
         '2 tenants missed in 1 tick: "starter.py ticks catch-up billing.cycle --wait" runs them.'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from functools import partial
 
@@ -46,6 +47,7 @@ async def test_what_is_asked_for_runs_and_can_be_followed(
     relay = await start_relay().until_ready()
     ran = await starter("run", "billing.cycle", "--tenant", "dl", "--input", PERIOD, "--wait")
     assert ran.code == 0, ran.err
+    assert re.match(r"dl/billing\.cycle/2013-04 \S.* http\S+/workflows/dl", ran.err)
     again = await starter("enqueue", "billing.cycle", "--tenant", "dl", "--input", PERIOD, "--json")
     assert again.code == 0
     relay.send(signal.SIGTERM)
@@ -59,14 +61,18 @@ async def test_what_is_asked_for_runs_and_can_be_followed(
 async def test_what_is_held_back_says_why_and_what_lets_it_go_on(
     dl: None, tenants: Tenants, starter: Starter, relay_variables: dict[str, str]
 ) -> None:
-    await tenants.set_status("dl", TenantStatus.SUSPENDED)
+    await tenants.set_status("dl", TenantStatus.SUSPENDED, reason="unpaid since May")
     asked = await starter("enqueue", "billing.cycle", "--tenant", "dl", "--input", PERIOD)
     assert asked.code == 0
     waiting = await starter("explain", "dl/billing.cycle/2013-04", "--json")
     assert '"starter.py tenants resume dl"' in waiting.document["waiting_for"][0]
+    assert "(unpaid since May)" in waiting.document["waiting_for"][0]
     [listed] = (await starter("outbox", "list", "--json", **relay_variables)).document
     assert (listed["tenant_id"], listed["pending"]) == ("dl", 1)
-    assert "suspended since" in listed["held_back"]
+    assert re.search(r"suspended since \S+ \(unpaid since May\)", listed["held_back"])
+    [message] = listed["messages"]
+    assert (message["job"], message["key"]) == ("billing.cycle", "2013-04")
+    assert message["id"] == waiting.document["message"]["id"]
 
     await tenants.resume("dl")
     paused = await starter("outbox", "pause", "dl", "--reason", "a flood")
@@ -111,20 +117,22 @@ async def test_a_run_is_refused_a_key_that_is_no_period(dl: None, starter: Start
 
 
 async def test_what_was_asked_for_says_so_and_can_be_moved_and_taken_back(
-    dl: None, batch: Batch
+    dl: None, batch: Batch, relay_variables: dict[str, str]
 ) -> None:
     asking = ["enqueue", "notifications.send", "--tenant", "dl", "--key", "k"]
     fields = {"subject": "s", "body": "b", "reference": "r"}
     same = ["--input", json.dumps(fields)]
     other = ["--input", json.dumps(fields | {"subject": "x"})]
     mine = ["--tenant", "dl", "--job", "notifications.send", "--key", "k", "--json"]
-    first, again, taken, moved, said, cancelled, late, vague = await batch(
+    first, again, taken, moved, said, listed, past, cancelled, late, vague = await batch(
         [
             Command([*asking, *same, "--json", "--at", "9998-01-01T00:00:00Z"]),
             Command([*asking, *same, "--json"]),
             Command([*asking, *other, "--json"]),
             Command(["outbox", "reschedule", *mine, "--at", "9997-01-01T00:00:00Z"]),
             Command([*asking, *same]),
+            Command(["outbox", "list", "--tenant", "dl"], relay_variables),
+            Command(["outbox", "reschedule", *mine[:-1], "--at", "2013-05-01T00:00:00Z"]),
             Command(["outbox", "cancel", *mine]),
             Command(["outbox", "cancel", *mine]),
             Command(["outbox", "cancel", "--tenant", "dl", "--job", "notifications.send"]),
@@ -138,6 +146,10 @@ async def test_what_was_asked_for_says_so_and_can_be_moved_and_taken_back(
     assert moved.document["scheduled_at"] == "9997-01-01T00:00:00Z"
     assert "was asked for already" in said.out
     assert "will run at 9997-01-01" in said.out
+    id = str(first.document["message_id"])
+    assert re.search(rf"{id} +dl +notifications\.send +k +9997-01-01", listed.out)
+    due = "has been due since 2013-05-01 00:00:00Z: it starts as soon as a relay takes it."
+    assert due in " ".join(past.out.split())
     assert cancelled.document["cancelled"] is True
     assert cancelled.document["message_id"] == first.document["message_id"]
     assert (late.code, late.document["error"]["type"]) == (2, "MessageUnknown")

@@ -95,7 +95,7 @@ CASES = {
     ),
     "half a pair as the key": Case(
         2,
-        "TenantMismatch: the key of a workflow id must be printable text",
+        "KeyInvalid: a key must be printable text",
         (*RUN, "acme", "--input", PERIOD, "--key", "\udc80"),
     ),
     "a time before the first": Case(
