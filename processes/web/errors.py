@@ -45,7 +45,7 @@ from temporal_tenancy import (
     TenantSuspended,
 )
 from temporal_tenancy.cli import NotReachable
-from temporal_tenancy.core import printable
+from temporal_tenancy.core import printable, problem_of_field
 from temporal_tenancy.outbox import KeyTaken, PayloadTooLarge
 from temporal_tenancy.postgres import DatabaseProblem
 
@@ -174,8 +174,9 @@ async def _away(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     places = "; ".join(
-        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()
-    ).replace(": Value error, ", ": ")
+        problem_of_field({**each, "loc": each["loc"][1:]})  # without "query" or "path"
+        for each in error.errors()
+    )
     return problem(422, InvalidRequest.__name__, f"the request does not fit: {places}.")
 
 

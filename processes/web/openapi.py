@@ -28,7 +28,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
 JOB_PATH: Final = "/jobs/{job}"
 _UUID: Final = "01993c5e-8f2b-7c31-9d4e-5a6b7c8d9e0f"
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {
-    "analytics.aggregate": {"key": "2013-04"},
+    "analytics.aggregate": {"input": {"period": "2013-04"}},
     "report.daily": {"input": {"period": "2013-04-30"}},
     "exports.generate": {"input": {"export_id": _UUID}},
     "reports.generate": {"input": {"report_id": _UUID}},
@@ -98,5 +98,11 @@ def _as_asked(job: Job, schema: dict[str, Any]) -> dict[str, Any]:
     hidden = {"tenant_id", *internal_fields(job.input_model)}
     properties = {name: field for name, field in schema["properties"].items() if name not in hidden}
     required = [name for name in schema.get("required", ()) if name not in optional]
-    described = f"The input of `{job.name}`: {schema.get('description', '')}"
-    return schema | {"properties": properties, "required": required, "description": described}
+    shown: dict[str, Any] = {
+        "properties": properties,
+        "required": required,
+        "description": f"The input of `{job.name}`: {schema.get('description', '')}",
+    }
+    if job.name in EXAMPLES:
+        shown["examples"] = [EXAMPLES[job.name]["input"]]
+    return schema | shown

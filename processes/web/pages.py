@@ -1,4 +1,4 @@
-"""The pages for people: import, exports, search, and the reference of the API.
+"""The pages for people: import, exports, search, integrations, and the reference of the API.
 
 They are files without inline scripts or styles, so that the Content-Security-Policy can forbid
 those. Swagger UI comes from the package `fastapi-offline`, and no file from another host.
@@ -72,6 +72,13 @@ _PAGES: Final = (
         "Search",
         "Find your contacts and reports. New ones appear a moment after they were imported or "
         "made.",
+    ),
+    _Page(
+        "integrations",
+        "/pages/integrations",
+        "Integrations",
+        "Integrations",
+        "Copy the records of a partner's system, and see how the last copy went.",
     ),
 )
 

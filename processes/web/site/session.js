@@ -53,8 +53,8 @@ export function described(error) {
   return error.final === undefined ? "The server cannot be reached. Try again in a moment." : error.message;
 }
 
-export function sendJson(path, body) {
-  return call(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)});
+export function sendJson(path, body, method = "POST") {
+  return call(path, {method, headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)});
 }
 
 export const number = value => value.toLocaleString("en");

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from typer.main import get_command
 
 import processes.web
+import processes.web.health
+import processes.web.pages
 from dev.public_names import doors
 from processes.cli.app import app
 
@@ -77,8 +79,19 @@ def routes() -> Iterator[Route]:
                 yield from ((method, route.path) for method in route.methods or ())
 
 
+def pages() -> Iterator[str]:
+    """Returns every path that the door answers a person or a balancer, beside its API."""
+    for module in (processes.web.pages, processes.web.health):
+        for route in module.router.routes:
+            if isinstance(route, APIRoute) and "{" not in route.path:
+                yield route.path
+    yield from processes.web.pages._WRITTEN
+    yield str(FastAPI().openapi_url)
+
+
 COMMANDS: Final = sorted(leaves(get_command(app)))
 ROUTES: Final = sorted(set(routes()))
+SHOWN: Final = sorted(set(pages()))
 
 
 PUBLIC: Final = sorted(
@@ -247,6 +260,18 @@ def test_a_route_is_named_in_the_docs_and_requested_by_a_test(route: Route) -> N
     method, template = route
     assert (method, shape(template)) in routes_named(EVERYWHERE), f"no page names {route}"
     assert is_requested(method, template, requests_of_tests()), f"no test sends {route}"
+
+
+@pytest.mark.parametrize("path", SHOWN)
+def test_a_page_is_named_in_the_docs_and_opened_by_a_test(path: str) -> None:
+    assert f"`{path}`" in EVERYWHERE, f"no page names {path}"
+    assert is_requested("GET", path, requests_of_tests()), f"no test opens {path}"
+
+
+@pytest.mark.parametrize("gone", ROUTES, ids=" ".join)
+def test_a_route_that_is_taken_away_is_missed(gone: Route) -> None:
+    left = {(method, shape(path)) for method, path in ROUTES} - {(gone[0], shape(gone[1]))}
+    assert any(not routes_named(text) <= left for text in PAGES.values())
 
 
 @pytest.mark.parametrize("page", PAGES)

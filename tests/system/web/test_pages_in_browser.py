@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
 DOOR: Final = "http://door.example"
-PAGES: Final = {"/": "Import contacts", "/pages/exports": "Exports", "/pages/search": "Search"}
+PAGES: Final = {
+    "/": "Import contacts",
+    "/pages/exports": "Exports",
+    "/pages/search": "Search",
+    "/pages/integrations": "Integrations",
+}
 WIDTHS: Final = (400, 1280)  # pixels
 NOW: Final = "2026-11-22T04:07:58Z"
 HOSTILE: Final = [
@@ -55,6 +60,14 @@ def export_of(status: str, rows: int | None) -> Answers:
     }  # fmt: skip
 
 
+def integration(name: str, status: str, error: str | None = None) -> Answers:
+    return {
+        "name": name, "url": f"https://api.{name}.example/records", "status": status,
+        "error": error, "last_synced_at": NOW if status == "synced" else None,
+        "links": {"self": f"/integrations/{name}", "sync": f"/integrations/{name}/sync"},
+    }  # fmt: skip
+
+
 def found(kind: str, title: str) -> Answers:
     return {"kind": kind, "title": title, "snippet": title, "links": {"self": f"/{kind}s/1"}}
 
@@ -79,6 +92,11 @@ FULL: Final[Answers] = {
                   export_of("failed", None)],
         "next": None,
     },
+    "/integrations": {
+        "items": [integration("crm", "synced"), integration("erp", "never"),
+                  integration("mail", "failed", "The partner refused the credential.")],
+        "next": None,
+    },
     "/search": {
         "items": [found("document", "Daily report of 2013-04-30"), found("contact", "Ann")],
         "next": None,
@@ -94,12 +112,14 @@ FULL: Final[Answers] = {
                     "country": "US", "attributes": {"note": "=1+1"}},
 }  # fmt: skip
 EMPTY: Final[Answers] = FULL | {
-    path: {"items": [], "next": None} for path in ("/imports", "/exports", "/search")
+    path: {"items": [], "next": None}
+    for path in ("/imports", "/exports", "/search", "/integrations")
 }
 REFUSED: Final[Answers] = dict.fromkeys(FULL, (401, "This request needs a valid key."))
 SUSPENDED: Final[Answers] = FULL | {"/me": FULL["/me"] | {"status": "suspended"}}
 AWAY: Final[Answers] = FULL | dict.fromkeys(
-    ("/imports", "/exports", "/search"), (503, "A required service does not answer. Try again.")
+    ("/imports", "/exports", "/search", "/integrations"),
+    (503, "A required service does not answer. Try again."),
 )
 
 
@@ -115,6 +135,10 @@ def hostile() -> Answers:
                 ])
                 for text in HOSTILE
             ],
+            "next": None,
+        },
+        "/integrations": {
+            "items": [integration("a" * 63, "failed", text) | {"url": text} for text in HOSTILE],
             "next": None,
         },
         "/search": {

@@ -163,6 +163,22 @@ async def test_a_suspended_tenant_is_not_told_what_only_the_operator_can_do(
     assert answer.json()["error"]["message"].startswith("This account is suspended.")
 
 
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/imports?limit=0", "The request does not fit: limit: it must be 1 or more."),
+        ("/imports?limit=x", "The request does not fit: limit: it must be a whole number."),
+        ("/search", "The request does not fit: q: it is missing."),
+    ],
+)
+async def test_a_parameter_that_does_not_fit_is_told_in_plain_words(
+    web: Web, path: str, sentence: str
+) -> None:
+    async with web.client("acme") as client:
+        answer = await client.get(path)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, sentence)
+
+
 async def test_a_refused_method_is_answered_with_all_that_the_path_has(web: Web) -> None:
     async with web.client("acme") as client:
         for path, allowed in (
