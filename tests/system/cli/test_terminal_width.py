@@ -27,9 +27,9 @@ from temporal_tenancy.cli import (
     Answer,
     Application,
     Login,
+    _deployment_answers,
     catch_up,
     dead_letters,
-    deployments,
     doctor,
     explanations,
     fan_outs,
@@ -224,7 +224,9 @@ def cases(letter: str) -> dict[str, Case]:
         ),
         "usage.show": of(TENANT, text=lambda: _used()),
         "top._text": of(TENANT, RUN_ID, text=lambda: _top()),
-        "deployments._shown": of(PARTNER, text=lambda: lines(*deployments._shown(_versions()))),
+        "_deployment_answers.shown": of(
+            PARTNER, text=lambda: lines(*_deployment_answers.shown(_versions()))
+        ),
         "runs._shown": of(RUN_ID, text=lambda: runs._shown({"id": RUN_ID, "why": WHY})),
     }
 
