@@ -95,7 +95,7 @@ def main() -> int:
                 url, began = options.prometheus, began - options.seconds
             else:
                 scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tenancy-")))
-                url = stack.enter_context(_observed_run(scratch, options.seconds))
+                url, began = stack.enter_context(_observed_run(scratch, options.seconds))
             for board in DASHBOARDS:
                 print(plot(board, url, began, time.time(), options.to))
     except PartMissing as error:
@@ -206,8 +206,8 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 @contextmanager
-def _observed_run(scratch: Path, seconds: float) -> Iterator[str]:
-    """Runs the reference SaaS under load, scraped by Prometheus; yields Prometheus' URL."""
+def _observed_run(scratch: Path, seconds: float) -> Iterator[tuple[str, float]]:
+    """Runs the reference SaaS under load; yields Prometheus' URL and when the load began."""
     program = shutil.which("prometheus")
     if program is None:
         raise PartMissing(
@@ -239,11 +239,12 @@ def _observed_run(scratch: Path, seconds: float) -> Iterator[str]:
             running.callback(each.stop)
         targets = [str(each.ready["health"]).removeprefix("http://") for each in programs]
         url = running.enter_context(_prometheus(program, scratch, targets))
+        began = time.time()
         for job in ("billing.cycle", "analytics.aggregate"):
             local_saas.starter(stack, "schedules", "backfill", job, *BACKFILLED)
         local_saas.starter(stack, "schedules", "trigger", "retention.enforce")
         asyncio.run(_work(stack, seconds))
-        yield url
+        yield url, began
 
 
 async def _work(stack: Stack, seconds: float) -> None:
