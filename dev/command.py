@@ -117,11 +117,20 @@ class _Dev:
             if stack.temporal is not None:
                 hangs.add("Temporal", stack.temporal)
             self._fill(stack)
+            servers = _servers(stack)
+
+            def hindered() -> str:
+                return " and ".join(
+                    f"{name} {server.how_it_ended()}"
+                    for name, server in servers.items()
+                    if not server.running
+                )
+
             # The door first: the others give out links to it.
             programs = {
-                "the HTTP door": local_saas.make_web(stack, hurry=hurry),
-                "the worker": local_saas.make_worker(stack, hurry=hurry),
-                "the relay": local_saas.make_relay(stack, hurry=hurry),
+                "the HTTP door": local_saas.make_web(stack, hurry=hurry, hindered=hindered),
+                "the worker": local_saas.make_worker(stack, hurry=hurry, hindered=hindered),
+                "the relay": local_saas.make_relay(stack, hurry=hurry, hindered=hindered),
             }
             parts.callback(self._stop, programs, hangs)
             broken = self._start(programs, hangs)
@@ -134,7 +143,7 @@ class _Dev:
             )
             progress.say("Ctrl-C stops everything.")
             supervisor = Supervisor(
-                _servers(stack),
+                servers,
                 programs,
                 progress=progress,
                 addresses=stack.environment,
@@ -232,11 +241,15 @@ def _show(stack: Stack, programs: Mapping[str, Program], progress: Progress) -> 
         """  ./starter.py run billing.cycle --tenant ua --input '{"period": "2013-04"}' --wait"""
     )
     progress.say(
-        f'Other programs need "source {_shown(stack.directory / ENV_FILE)}", and "./starter.py '
-        f'migrate" needs "source {_shown(stack.directory / OWNER_FILE)}", which has the database '
+        f'Other programs need "source {_quoted(stack.directory / ENV_FILE)}", and "./starter.py '
+        f'migrate" needs "source {_quoted(stack.directory / OWNER_FILE)}", which has the database '
         "owner's address."
     )
     progress.say()
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(_shown(path)))
 
 
 def _shown(path: Path) -> Path:
