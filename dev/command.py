@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where to keep the state")
     directory = parser.parse_args(arguments).directory
     progress = Progress()
-    dev = _Dev(progress)
+    dev = Dev(progress)
     with orderly_stop(dev.say_stop) as hurry:
         try:
             environ = without_own(os.environ, directory)
@@ -84,17 +84,18 @@ def _refuse(sentence: str, code: int) -> int:
     return code
 
 
-class _Dev:
+class Dev:
     """One run of `make dev`."""
 
     def __init__(self, progress: Progress) -> None:
+        """`progress` says what happens."""
         self._progress = progress
-        self._works = False  # whether a worker may have something to finish
+        self.works = False  # whether a worker may have something to finish
         self._has_schedules = False
 
     def say_stop(self, times: int) -> None:
         """Says, at the first signal, that it stops, and at the second one that it does so now."""
-        if times == 1 and self._works:
+        if times == 1 and self.works:
             self._progress.say(
                 "\nStopping. The worker finishes what runs, for at most 30 s; Ctrl-C again ends it "
                 "at once."
@@ -133,8 +134,8 @@ class _Dev:
                 "the relay": local_saas.make_relay(stack, hurry=hurry, hindered=hindered),
             }
             parts.callback(self._stop, programs, hangs)
-            broken = self._start(programs, hangs)
-            self._apply_schedules(stack, is_broken=bool(broken))
+            broken = self.start_programs(programs, hangs)
+            self.apply_schedules(stack, is_broken=bool(broken))
             stack.write_env_files()
             _show(stack, programs, progress)
             but = f" but {' and '.join(broken)}" if broken else ""
@@ -148,13 +149,13 @@ class _Dev:
                 progress=progress,
                 addresses=stack.environment,
                 moved=stack.write_env_files,
-                mended=lambda: self._apply_schedules(stack, is_broken=True),
+                mended=lambda: self.apply_schedules(stack, is_broken=True),
                 sources=sources,
                 code=code,
             )
             for name in broken:
                 supervisor.await_change(name)
-            self._works = True
+            self.works = True
             supervisor.run()
 
     def _fill(self, stack: Stack) -> None:
@@ -164,7 +165,7 @@ class _Dev:
             loaded = sum(local_saas.load_sample_data(stack).values())
         self._progress.say(f"  {loaded:,} were loaded." if loaded else "  None was missing.")
 
-    def _start(self, programs: Mapping[str, Program], hangs: HangWatch) -> list[str]:
+    def start_programs(self, programs: Mapping[str, Program], hangs: HangWatch) -> list[str]:
         """Starts the programs; returns the names of those whose code is wrong."""
         broken = []
         for name, program in programs.items():
@@ -176,10 +177,10 @@ class _Dev:
                 self._progress.say(mistake(name, error))
                 broken.append(name)
             else:
-                self._works = self._works or name == "the worker"
+                self.works = self.works or name == "the worker"
         return broken
 
-    def _apply_schedules(self, stack: Stack, *, is_broken: bool) -> None:
+    def apply_schedules(self, stack: Stack, *, is_broken: bool) -> None:
         """Applies the schedules, once; not if the code is wrong and will be mended."""
         if self._has_schedules:
             return
