@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where to keep the state")
     directory = parser.parse_args(arguments).directory
     progress = Progress()
-    dev = _Dev(progress)
+    dev = Dev(progress)
     with orderly_stop(dev.say_stop) as hurry:
         try:
             environ = without_own(os.environ, directory)
@@ -84,17 +84,18 @@ def _refuse(sentence: str, code: int) -> int:
     return code
 
 
-class _Dev:
+class Dev:
     """One run of `make dev`."""
 
     def __init__(self, progress: Progress) -> None:
+        """`progress` says what happens."""
         self._progress = progress
-        self._works = False  # whether a worker may have something to finish
+        self.works = False  # whether a worker may have something to finish
         self._has_schedules = False
 
     def say_stop(self, times: int) -> None:
         """Says, at the first signal, that it stops, and at the second one that it does so now."""
-        if times == 1 and self._works:
+        if times == 1 and self.works:
             self._progress.say(
                 "\nStopping. The worker finishes what runs, for at most 30 s; Ctrl-C again ends it "
                 "at once."
@@ -117,15 +118,24 @@ class _Dev:
             if stack.temporal is not None:
                 hangs.add("Temporal", stack.temporal)
             self._fill(stack)
+            servers = _servers(stack)
+
+            def hindered() -> str:
+                return " and ".join(
+                    f"{name} {server.how_it_ended()}"
+                    for name, server in servers.items()
+                    if not server.running
+                )
+
             # The door first: the others give out links to it.
             programs = {
-                "the HTTP door": local_saas.make_web(stack, hurry=hurry),
-                "the worker": local_saas.make_worker(stack, hurry=hurry),
-                "the relay": local_saas.make_relay(stack, hurry=hurry),
+                "the HTTP door": local_saas.make_web(stack, hurry=hurry, hindered=hindered),
+                "the worker": local_saas.make_worker(stack, hurry=hurry, hindered=hindered),
+                "the relay": local_saas.make_relay(stack, hurry=hurry, hindered=hindered),
             }
             parts.callback(self._stop, programs, hangs)
-            broken = self._start(programs, hangs)
-            self._apply_schedules(stack, is_broken=bool(broken))
+            broken = self.start_programs(programs, hangs)
+            self.apply_schedules(stack, is_broken=bool(broken))
             stack.write_env_files()
             _show(stack, programs, progress)
             but = f" but {' and '.join(broken)}" if broken else ""
@@ -134,18 +144,18 @@ class _Dev:
             )
             progress.say("Ctrl-C stops everything.")
             supervisor = Supervisor(
-                _servers(stack),
+                servers,
                 programs,
                 progress=progress,
                 addresses=stack.environment,
                 moved=stack.write_env_files,
-                mended=lambda: self._apply_schedules(stack, is_broken=True),
+                mended=lambda: self.apply_schedules(stack, is_broken=True),
                 sources=sources,
                 code=code,
             )
             for name in broken:
                 supervisor.await_change(name)
-            self._works = True
+            self.works = True
             supervisor.run()
 
     def _fill(self, stack: Stack) -> None:
@@ -155,7 +165,7 @@ class _Dev:
             loaded = sum(local_saas.load_sample_data(stack).values())
         self._progress.say(f"  {loaded:,} were loaded." if loaded else "  None was missing.")
 
-    def _start(self, programs: Mapping[str, Program], hangs: HangWatch) -> list[str]:
+    def start_programs(self, programs: Mapping[str, Program], hangs: HangWatch) -> list[str]:
         """Starts the programs; returns the names of those whose code is wrong."""
         broken = []
         for name, program in programs.items():
@@ -167,10 +177,10 @@ class _Dev:
                 self._progress.say(mistake(name, error))
                 broken.append(name)
             else:
-                self._works = self._works or name == "the worker"
+                self.works = self.works or name == "the worker"
         return broken
 
-    def _apply_schedules(self, stack: Stack, *, is_broken: bool) -> None:
+    def apply_schedules(self, stack: Stack, *, is_broken: bool) -> None:
         """Applies the schedules, once; not if the code is wrong and will be mended."""
         if self._has_schedules:
             return
@@ -232,11 +242,15 @@ def _show(stack: Stack, programs: Mapping[str, Program], progress: Progress) -> 
         """  ./starter.py run billing.cycle --tenant ua --input '{"period": "2013-04"}' --wait"""
     )
     progress.say(
-        f'Other programs need "source {_shown(stack.directory / ENV_FILE)}", and "./starter.py '
-        f'migrate" needs "source {_shown(stack.directory / OWNER_FILE)}", which has the database '
+        f'Other programs need "source {_quoted(stack.directory / ENV_FILE)}", and "./starter.py '
+        f'migrate" needs "source {_quoted(stack.directory / OWNER_FILE)}", which has the database '
         "owner's address."
     )
     progress.say()
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(_shown(path)))
 
 
 def _shown(path: Path) -> Path:

@@ -74,7 +74,13 @@ def main() -> int:
     parser.add_argument("--tenants", type=int, default=0, help="made-up tenants to add")
     count = parser.parse_args().tenants
     began = time.monotonic()
-    with orderly_stop(), tempfile.TemporaryDirectory(prefix="temporal-tenancy-demo-") as folder:
+
+    def say_stop(times: int) -> None:
+        if times == 1:
+            console.print("\nStopping.")
+
+    scratch = tempfile.TemporaryDirectory(prefix="temporal-tenancy-demo-")
+    with orderly_stop(say_stop), scratch as folder:
         try:
             environ = without_servers(os.environ)
             with Stack(

@@ -121,6 +121,7 @@ class Program(Started):
         *arguments: str,
         lacks: Collection[str] = (),
         hurry: Callable[[], bool] = lambda: False,
+        hindered: Callable[[], str] = str,
         patience: Callable[[OwnedProcess], Patience] = Patience,
     ) -> None:
         """
@@ -130,6 +131,8 @@ class Program(Started):
             arguments: of Python.
             lacks: variables of the stack that it does not get.
             hurry: whether to end it at once while it is stopping.
+            hindered: why to wait no longer for its start, such as "PostgreSQL was killed by
+                SIGKILL"; empty: nothing hinders it.
             patience: how long to wait until it is ready.
         """
         self.name = name
@@ -137,6 +140,7 @@ class Program(Started):
         self._arguments = arguments
         self._lacks = lacks
         self._hurry = hurry
+        self._hindered = hindered
         self._patience = patience
         self._process: OwnedProcess | None = None
         self._ready_file = stack.directory / f"{name}.ready"
@@ -246,6 +250,8 @@ class Program(Started):
             while not self._ready_file.exists():
                 if not process.running or not patience.is_left():
                     raise self._not_started(process, patience)
+                if hindrance := self._hindered():
+                    raise PartMissing(f"the {self.name} did not start, as {hindrance}.")
                 time.sleep(POLL_SECONDS)
             self.ready = json.loads(self._ready_file.read_text())
         except BaseException:
@@ -288,22 +294,37 @@ class Door(Program):
 
 
 def make_worker(
-    stack: Stack, *arguments: str, hurry: Callable[[], bool] = lambda: False
+    stack: Stack,
+    *arguments: str,
+    hurry: Callable[[], bool] = lambda: False,
+    hindered: Callable[[], str] = str,
 ) -> Program:
     """Returns `worker.py` for all queues, without the owner's credentials; does not start it."""
     program = str(HERE / "worker.py")
-    return Program(stack, "worker", program, *arguments, lacks=WORKER, hurry=hurry)
+    return Program(
+        stack, "worker", program, *arguments, lacks=WORKER, hurry=hurry, hindered=hindered
+    )
 
 
-def make_relay(stack: Stack, *, hurry: Callable[[], bool] = lambda: False) -> Program:
+def make_relay(
+    stack: Stack,
+    *,
+    hurry: Callable[[], bool] = lambda: False,
+    hindered: Callable[[], str] = str,
+) -> Program:
     """Returns `worker.py --relay`; does not start it."""
     program = str(HERE / "worker.py")
-    return Program(stack, "relay", program, "--relay", lacks=RELAY, hurry=hurry)
+    return Program(stack, "relay", program, "--relay", lacks=RELAY, hurry=hurry, hindered=hindered)
 
 
-def make_web(stack: Stack, *, hurry: Callable[[], bool] = lambda: False) -> Program:
+def make_web(
+    stack: Stack,
+    *,
+    hurry: Callable[[], bool] = lambda: False,
+    hindered: Callable[[], str] = str,
+) -> Program:
     """Returns the HTTP door; does not start it."""
-    return Door(stack, "web", "-m", "processes.web", lacks=WEB, hurry=hurry)
+    return Door(stack, "web", "-m", "processes.web", lacks=WEB, hurry=hurry, hindered=hindered)
 
 
 @contextmanager

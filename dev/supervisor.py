@@ -53,7 +53,7 @@ class Restarts:
     reread: float = 1.0  # between two looks at the sources, while a program waits for them
 
 
-@dataclass
+@dataclass(eq=False)
 class _Watched:
     """What the supervisor knows about a part."""
 
@@ -225,9 +225,9 @@ class Supervisor:
         else:
             watched.began, watched.due = time.monotonic(), None
             if watched in self._servers:
-                self._have_back(watched)
+                self._revive_given_up()
 
-    def _have_back(self, server: _Watched) -> None:
+    def _revive_given_up(self) -> None:
         """Gives programs another try, which may have died because the server was away."""
         for watched in self._programs:
             if watched.given_up and not self._away(watched):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -353,7 +354,7 @@ def _another_runs(directory: Path, lock: IO[str]) -> str:
     if env.exists():  # else it is still starting
         url = read_exports(env).get("TEMPORAL_UI_URL")
         where = f"Its Web UI is {url}; " if url else ""
-        use = f' {where}"source {env}" lets a shell use it.'
+        use = f' {where}"source {shlex.quote(str(env))}" lets a shell use it.'
     return (
         f"another stack runs in {directory}: process {pid}, since {began:%H:%M:%S}.{use} "
         f'Stop it with Ctrl-C where it runs, or "kill {pid}"; or use another directory.'

@@ -150,6 +150,14 @@ def test_a_mistake_in_the_code_of_a_program_is_told_apart(stack: Stack) -> None:
         Program(stack, "broken", "-c", "x").start()
 
 
+def test_a_program_is_not_waited_for_once_a_server_has_ended(stack: Stack) -> None:
+    code = "import time; time.sleep(1000)"
+    program = Program(stack, "waiting", "-c", code, hindered=lambda: "Temporal ended")
+    with pytest.raises(PartMissing, match=r"^the waiting did not start, as Temporal ended\.$"):
+        program.start()
+    assert not program.running
+
+
 def test_a_program_in_a_hurry_is_not_waited_for(stack: Stack) -> None:
     deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + LISTENER
     program = Program(stack, "listener", "-c", deaf, hurry=lambda: True)
