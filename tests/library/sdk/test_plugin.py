@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -543,5 +543,12 @@ async def test_jobs_that_load_later_are_loaded_as_the_worker_is_built_and_not_in
 ) -> None:
     loaded: list[bool] = []
     registry.load_later(lambda: loaded.append(workflow.unsafe.in_sandbox()))
-    Worker(client, task_queue=queue, workflows=jobs.WORKFLOWS, activities=jobs.ACTIVITIES)
+    with ThreadPoolExecutor(1) as threads:
+        Worker(
+            client,
+            task_queue=queue,
+            workflows=jobs.WORKFLOWS,
+            activities=jobs.ACTIVITIES,
+            activity_executor=threads,
+        )
     assert loaded == [False]
