@@ -20,7 +20,7 @@ from temporal_tenancy.core.activities import mark_of
 from temporal_tenancy.core.directory import CachedDirectory, TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.inputs import TenantInput, require_plain_tenant_id
-from temporal_tenancy.core.jobs import job_of
+from temporal_tenancy.core.jobs import job_of, registry
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
@@ -274,6 +274,7 @@ class TenancyPluginBase(SimplePlugin):
                 )
 
     def _check_workflows(self, workflows: Sequence[type]) -> None:
+        len(registry)  # what it loads later, it must load now: a run reads it inside the sandbox
         for cls in workflows:
             definition = workflow_definition(cls)
             if definition.name in self.exempt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -37,7 +37,7 @@ from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.identifiers import TenantId
 from temporal_tenancy.core.inputs import JobInput, PlatformInput, TenantInput
-from temporal_tenancy.core.jobs import Coalesce, job_of, platform_job, tenant_job
+from temporal_tenancy.core.jobs import Coalesce, job_of, platform_job, registry, tenant_job
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.periods import Period
 from temporal_tenancy.everything import TenancyPlugin
@@ -536,3 +536,19 @@ async def test_a_namespace_without_the_search_attributes_is_refused(
     client = await Client.connect(temporal.address, namespace=bare_namespace, plugins=[plugin])
     with pytest.raises(ConfigurationError, match="has no search attribute Job and TenantId"):
         await until_it_fails(client, queue)
+
+
+async def test_jobs_that_load_later_are_loaded_as_the_worker_is_built_and_not_in_a_run(
+    client: Client, queue: str
+) -> None:
+    loaded: list[bool] = []
+    registry.load_later(lambda: loaded.append(workflow.unsafe.in_sandbox()))
+    with ThreadPoolExecutor(1) as threads:
+        Worker(
+            client,
+            task_queue=queue,
+            workflows=jobs.WORKFLOWS,
+            activities=jobs.ACTIVITIES,
+            activity_executor=threads,
+        )
+    assert loaded == [False]

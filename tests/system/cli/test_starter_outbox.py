@@ -131,7 +131,7 @@ async def test_what_was_asked_for_says_so_and_can_be_moved_and_taken_back(
             Command([*asking, *other, "--json"]),
             Command(["outbox", "reschedule", *mine, "--at", "9997-01-01T00:00:00Z"]),
             Command([*asking, *same]),
-            Command(["outbox", "list", "--tenant", "dl"], relay_variables),
+            Command(["outbox", "list", "--tenant", "dl"], {**relay_variables}),
             Command(["outbox", "reschedule", *mine[:-1], "--at", "2013-05-01T00:00:00Z"]),
             Command(["outbox", "cancel", *mine]),
             Command(["outbox", "cancel", *mine]),
