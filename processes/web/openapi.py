@@ -81,10 +81,10 @@ def _describe_jobs(document: dict[str, Any], jobs: Collection[Job]) -> None:
     operation = document["paths"][JOB_PATH]["post"]
     lines = [f"- `{job.name}`: {job.summary}" for job in jobs]
     operation["description"] = "\n".join([operation["description"], "", *lines])
-    for parameter in operation["parameters"]:
-        parameter["schema"]["enum"] = [job.name for job in jobs]
+    [asked] = [each for each in operation["parameters"] if each["name"] == "job"]
+    asked["schema"]["enum"] = [job.name for job in jobs]
     operation["requestBody"]["content"]["application/json"]["examples"] = {
-        job.name: {"summary": job.summary, "value": EXAMPLES[job.name]}
+        job.name: {"summary": f"{job.name}: {job.summary}", "value": EXAMPLES[job.name]}
         for job in jobs
         if job.name in EXAMPLES
     }
