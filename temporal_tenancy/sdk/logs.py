@@ -19,7 +19,8 @@ from temporal_tenancy.sdk._private import ERROR_IDENTIFIER
 
 FIELDS: Final = ("tenant_id", "job", "job_id", "run_id", "attempt", "worker")
 """The fields of every line of a job. `job_id` is the workflow id. A line of platform work has
-`scope` and `reason`, and a `tenant_id` only if it is about one tenant."""
+`scope` and `reason`, unless it has a reason of its own, and a `tenant_id` only if it is about one
+tenant."""
 
 _SDK_DETAILS: Final = ("temporal_workflow", "temporal_activity")
 SDK_EXTRAS: Final = (
@@ -68,6 +69,8 @@ def add_job(line: MutableMapping[str, Any], worker: str | None = None) -> None:
         details = line.get(name)
         if details and not fields:  # the SDK logs about a run, from outside it
             fields = _fields_of_details(details)
+    if "reason" in line:  # the line's own says why it is written, not why the scope was entered
+        fields.pop("reason", None)
     line.update(fields)
     if "tenant_id" not in line and "scope" not in line and "job_id" in line:
         line.update(owner_of(line["job_id"]))
