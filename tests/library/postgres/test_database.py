@@ -456,7 +456,7 @@ async def test_a_server_that_closes_each_new_connection_is_an_unreachable_databa
     """As in a storm of terminated sessions; afterwards a session works again."""
 
     def close(connection: DBAPIConnection, *_: object) -> None:
-        pid = connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        pid = connection.driver_connection.info.backend_pid
         with connect(database_urls.superuser) as superuser:
             superuser.execute("select pg_terminate_backend(%s, 5000)", [pid])
 
