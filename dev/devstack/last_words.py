@@ -184,7 +184,7 @@ def _counted(lines: Sequence[_Line]) -> Iterator[str]:
     for line in lines:
         kinds.setdefault((line.level, line.message), []).append(line)
     for same in sorted(kinds.values(), key=lambda same: lines.index(same[-1])):
-        times = f" ({len(same)} times)" if len(same) > 1 else ""
+        times = f" (×{len(same)})" if len(same) > 1 else ""
         yield f"{same[-1]}{times}"
 
 

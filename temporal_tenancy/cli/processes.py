@@ -34,7 +34,6 @@ from temporal_tenancy.core.jobs import Job, job_of, registry
 from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.deployments.versioning import version_of_worker
 from temporal_tenancy.lifecycle import (
-    DRAIN_DELAY,
     Consumers,
     Process,
     RelayConsumer,
@@ -66,7 +65,7 @@ class ProcessOptions:
     health_host: str
     health_port: int | None  # 0: any free port; None: no health door
     ready_file: Path | None
-    drain_delay: float = DRAIN_DELAY.total_seconds()
+    drain_delay: float = Process.drain_delay.total_seconds()
 
     def process(
         self,

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from temporal_tenancy.lifecycle._problems import PortInUse, ProcessProblem, WorkerFailed
     from temporal_tenancy.lifecycle._process import (
         CANCEL_SECONDS,
-        DRAIN_DELAY,
         Consumers,
         Process,
         run_process,
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CANCEL_SECONDS",
-    "DRAIN_DELAY",
     "Consumer",
     "Consumers",
     "Health",
@@ -48,7 +46,6 @@ __all__ = [
 
 _WHERE: Final = {
     "CANCEL_SECONDS": "_process",
-    "DRAIN_DELAY": "_process",
     "Consumer": "_consumers",
     "Consumers": "_process",
     "Health": "_health",

@@ -344,7 +344,7 @@ async def test_a_job_that_runs_in_a_suspension_is_released_in_it(
             "InvalidPayload",
         ),
         ("update tenancy.outbox_messages set job = 'test.premium'", "FeatureNotEnabled"),
-        ("update tenancy.outbox_messages set key = repeat('k', 300)", "TenantMismatch"),
+        ("update tenancy.outbox_messages set key = repeat('k', 300)", "KeyInvalid"),
     ],
 )
 async def test_a_message_that_can_never_run_is_a_dead_letter_at_once(

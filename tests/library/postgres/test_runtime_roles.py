@@ -119,7 +119,7 @@ def test_a_role_of_the_application_keeps_its_password_and_its_settings(stranger:
         stranger.run("table countries", url=stranger.url("app_kept", "own"))
         found = lint(superuser, environments=ENVIRONMENTS, installation=installation)
         assert {finding.check for finding in found if not finding.open} == set()
-        assert "countries, which has no tenant_id" in " ".join(map(str, found))
+        assert "countries, which has no column with a tenant's id" in " ".join(map(str, found))
 
 
 def test_the_url_of_a_role_of_the_application_needs_no_password(stranger: Stranger) -> None:

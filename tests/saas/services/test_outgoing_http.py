@@ -268,7 +268,7 @@ async def test_a_compressed_answer_is_refused(partner: str) -> None:
 
 async def test_an_answer_that_takes_too_long_is_given_up(partner: str) -> None:
     limits = {"exchange_timeout": 0.05, "body_max_bytes": 2**40}  # the latter does not stop it
-    with pytest.raises(OutsideUnavailable, match="TimeoutError"):
+    with pytest.raises(OutsideUnavailable, match="does not answer in time"):
         await get(f"{partner}/endless", limits=limits)
 
 
@@ -279,7 +279,7 @@ async def test_who_is_not_there_may_be_later(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("OUTGOING_HTTP_ALLOW", at)
         with pytest.raises(OutsideUnavailable, match=r"127\.0\.0\.1 does not take the connection"):
             await get(f"http://{at}/")
-    with pytest.raises(OutsideUnavailable, match="does not answer"):
+    with pytest.raises(OutsideUnavailable, match="does not take the connection"):
         await get("https://nowhere.example/", resolve=answers([]))
 
 

@@ -117,7 +117,7 @@ def test_noise_is_counted_and_what_is_long_ago_is_left_out() -> None:
     ]
     log[0] = log[0].replace("22:24", "21:24")
     [shown] = last_words("\n".join(log), ROOT)
-    assert shown.endswith(' warning relay.upkeep_failed error="Away: refused 2" (2 times)')
+    assert shown.endswith(' warning relay.upkeep_failed error="Away: refused 2" (×2)')
 
 
 def test_an_exception_in_a_line_is_one_word_of_it() -> None:
@@ -131,10 +131,10 @@ def test_the_servers_lines_are_read_too() -> None:
     fatal = "terminating connection due to unexpected postmaster exit"
     log = [postgres.format("LOG", "checkpoint")] + [postgres.format("FATAL", fatal)] * 3
     [shown] = last_words("\n".join(log), ROOT)
-    assert shown.endswith(f" fatal {fatal} (3 times)")
+    assert shown.endswith(f" fatal {fatal} (×3)")
     temporal = 'time=2026-11-27T22:23:35.189 level=WARN msg="Context timeout" service=frontend'
     [shown] = last_words(f"{temporal}\n{temporal}", ROOT)
-    assert shown == "22:23:35 warn Context timeout service=frontend (2 times)"
+    assert shown == "22:23:35 warn Context timeout service=frontend (×2)"
 
 
 def test_text_without_a_format_is_shown_as_it_is() -> None:
