@@ -21,27 +21,27 @@ _BAD: Final = (
 
 
 def _release_to_everybody() -> None:
-    replace(Release, "has", lambda self, tenant_id: self.is_ramping)
+    replace(Release, "has", lambda self, tenant_id, queue: self.is_ramping)
 
 
 def _go_on_after_the_end() -> None:
     replace(Releases, "ramping", Releases.all)
-    replace(Release, "has", lambda self, tenant: self.cohort.has(tenant, self.build_id))
+    replace(Release, "has", lambda self, tenant, queue: self._is_for(tenant))
 
 
 def _allow_two_cohorts() -> None:
-    replace(releases, "_refuse_two_cohorts", lambda version, cohort, others: None)
+    replace(releases, "_refuse_two_cohorts", lambda *_: None)
 
 
 def _start_on_the_current_version() -> None:
-    async def none(self: TenancyClientOutbound, tenant_id: str) -> Any:
+    async def none(self: TenancyClientOutbound, tenant_id: str, queue: str) -> Any:
         return None
 
     replace(TenancyClientOutbound, "_released", none)
 
 
 def _find_no_fault() -> None:
-    replace(Compared, "fault", lambda self, bounds: None)
+    replace(Compared, "fault", lambda self, bounds, cohort=None: None)
 
 
 def _move_every_run() -> None:
