@@ -242,7 +242,8 @@ async def make_current(client: Client, version: WorkerDeploymentVersion, *, by: 
 
 def visibility_query(version: WorkerDeploymentVersion) -> str:
     """Returns the condition of a visibility query for the runs that are on a version."""
-    return f"TemporalWorkerDeploymentVersion = {quoted_value(version.to_canonical_string())}"
+    value = f"{version.deployment_name}:{version.build_id}"
+    return f"TemporalWorkerDeploymentVersion = {quoted_value(value)}"
 
 
 def quoted_value(value: str) -> str:
