@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -78,10 +79,8 @@ async def run(app: Client, tenant: str, key: str) -> str:
     handle = await app.start_workflow(
         JOB, ControlledInput(tenant_id=tenant), id=workflow_id, task_queue=QUEUE
     )
-    try:
+    with suppress(WorkflowFailureError):
         await handle.result()
-    except WorkflowFailureError:
-        pass
     return await version_of(app, workflow_id)
 
 
@@ -123,69 +122,68 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
 ) -> None:
     control.failing = {"t000"}
     releases = Releases(database)
-    async with workers(app, OLD, NEW):
-        async with app_worker(app, deployment_config=versioned("app", "v3")):
-            await until_polled(app, OTHER)
-            listed = (await commands.show_all("app")).document["deployments"][0]["versions"]
-            assert {each["build_id"]: each["drained"] for each in listed} == dict.fromkeys(
-                ("v1", "v2", "v3"), False
-            )
-            assert all(each["workers"] == 1 and not each["unserved"] for each in listed)
-            for late in (
-                ramped("v2", "t000", polled_within=GONE),
-                commands.promote("v2", deployment="app", polled_within=GONE),
-            ):
-                with pytest.raises(VersionIncomplete, match="v2 polls the task queue bulk for"):
-                    await late
-            assert await releases.all() == []
+    v3 = versioned("app", "v3")
+    async with workers(app, OLD, NEW), app_worker(app, deployment_config=v3):
+        await until_polled(app, OTHER)
+        listed = (await commands.show_all("app")).document["deployments"][0]["versions"]
+        assert {each["build_id"]: each["drained"] for each in listed} == dict.fromkeys(
+            ("v1", "v2", "v3"), False
+        )
+        assert all(each["workers"] == 1 and not each["unserved"] for each in listed)
+        for late in (
+            ramped("v2", "t000", polled_within=GONE),
+            commands.promote("v2", deployment="app", polled_within=GONE),
+        ):
+            with pytest.raises(VersionIncomplete, match="v2 polls the task queue bulk for"):
+                await late
+        assert await releases.all() == []
 
-            await ramped("v2", ",".join(CANARIES))
-            # One customer, with as many failures as it likes.
-            for number in range(5):
-                await run(app, "t000", f"bad-{number}")
-            release = await releases.find(NEW)
-            assert release is not None
+        await ramped("v2", ",".join(CANARIES))
+        # One customer, with as many failures as it likes.
+        for number in range(5):
+            await run(app, "t000", f"bad-{number}")
+        release = await releases.find(NEW)
+        assert release is not None
 
-            async def has_seen() -> bool:
-                with as_platform(database):
-                    return (await compare(app, release))[-1].new_failed == 5
-
-            await until(has_seen)
+        async def has_seen() -> bool:
             with as_platform(database):
-                [found] = await compare(app, release)
-                fault = await Watch(())._fault(app, release)
-                gone = await Watch((), polled_within=GONE)._fault(app, release)
-            assert (found.new_tenants, found.new_bad) == (1, 1)
-            assert fault is None
-            assert gone == (
-                "none of its workers polls the task queue bulk for workflows and activities any "
-                "more."
+                return (await compare(app, release))[-1].new_failed == 5
+
+        await until(has_seen)
+        with as_platform(database):
+            [found] = await compare(app, release)
+            fault = await Watch(())._fault(app, release)
+            gone = await Watch((), polled_within=GONE)._fault(app, release)
+        assert (found.new_tenants, found.new_bad) == (1, 1)
+        assert fault is None
+        assert gone == (
+            "none of its workers polls the task queue bulk for workflows and activities any more."
+        )
+
+        # Runs of an earlier release of the version do not count in the next one.
+        await commands.rollback("v2", terminate=False, reason="a try", deployment="app")
+        await ramped("v2", "t001,t002")
+        release = await releases.find(NEW)
+        assert release is not None
+        with as_platform(database):
+            [found] = await compare(app, release)
+        assert found.new_ended == 0
+
+        promoted = await commands.promote("v3", deployment="app")
+        assert promoted.document["ended"] == ["v2"]
+        assert "The release of v2 has ended" in shown(promoted)
+        assert await run(app, "t001", "after") == "v3"
+        with pytest.raises(VersionIncomplete, match="no worker of version v1 polls"):
+            await commands.rollback(
+                "v3", terminate=False, reason=None, deployment="app", polled_within=GONE
             )
-
-            # Runs of an earlier release of the version do not count in the next one.
-            await commands.rollback("v2", terminate=False, reason="a try", deployment="app")
-            await ramped("v2", "t001,t002")
-            release = await releases.find(NEW)
-            assert release is not None
-            with as_platform(database):
-                [found] = await compare(app, release)
-            assert found.new_ended == 0
-
-            promoted = await commands.promote("v3", deployment="app")
-            assert promoted.document["ended"] == ["v2"]
-            assert "The release of v2 has ended" in shown(promoted)
-            assert await run(app, "t001", "after") == "v3"
-            with pytest.raises(VersionIncomplete, match="no worker of version v1 polls"):
-                await commands.rollback(
-                    "v3", terminate=False, reason=None, deployment="app", polled_within=GONE
-                )
-            # An older version may ramp again, and everybody is told.
-            await ramped("v2", "t001")
-            back = await commands.rollback("v3", terminate=False, reason="bad", deployment="app")
-            assert "New runs of t001 start on v2, which still ramps" in shown(back)
-            assert "Those of all other tenants start on v1" in shown(back)
-            taken = await releases.find(OTHER)
-            assert taken is not None
-            assert (taken.state, taken.reason) == (ReleaseState.ROLLED_BACK, "bad")
-            with pytest.raises(VersionRefused, match="v3 was rolled back itself"):
-                await commands.rollback("v1", terminate=False, reason=None, deployment="app")
+        # An older version may ramp again, and everybody is told.
+        await ramped("v2", "t001")
+        back = await commands.rollback("v3", terminate=False, reason="bad", deployment="app")
+        assert "New runs of t001 start on v2, which still ramps" in shown(back)
+        assert "Those of all other tenants start on v1" in shown(back)
+        taken = await releases.find(OTHER)
+        assert taken is not None
+        assert (taken.state, taken.reason) == (ReleaseState.ROLLED_BACK, "bad")
+        with pytest.raises(VersionRefused, match="v3 was rolled back itself"):
+            await commands.rollback("v1", terminate=False, reason=None, deployment="app")
