@@ -11,17 +11,41 @@ from temporalio.common import WorkerDeploymentVersion
 from temporal_tenancy.cli._server_access import Servers, as_platform
 from temporal_tenancy.cli.answers import minute, sentence, table, whole
 from temporal_tenancy.control_plane.tables import ReleaseState
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
 from temporal_tenancy.deployments.comparison import Compared, compare
+from temporal_tenancy.deployments.polling import workers_of
 from temporal_tenancy.deployments.releases import Cohort, Release
 from temporal_tenancy.deployments.versions import VERSIONS_MAX, Deployment, VersionState
 from temporal_tenancy.deployments.watch import watch_id
 from temporal_tenancy.sdk.lookups import if_known
 
 _DRAINED: Final = "drained"
-_IN_USE: Final = ("current", "ramping")
+
+
+async def _watch_state(client: Client, version: WorkerDeploymentVersion) -> tuple[bool, str | None]:
+    """Returns whether a release is watched, and why its watch's last look failed."""
+    run = await if_known(client.get_workflow_handle(watch_id(version)).describe())
+    if run is None or run.status is not WorkflowExecutionStatus.RUNNING:
+        return False, None
+    failures = [
+        each.last_failure.message or "it timed out"
+        for each in run.raw_description.pending_activities
+        if each.attempt > 1
+    ]
+    return True, failures[0] if failures else None
+
+
+async def running_on(client: Client, version: WorkerDeploymentVersion) -> int:
+    """Returns how many of tenants' runs are on a version."""
+    return (await client.count_workflows(open_runs(version))).count
+
+
+def open_runs(version: WorkerDeploymentVersion) -> str:
+    query = versions.visibility_query(version)
+    return f"{query} AND TenantId != '{PLATFORM}' AND ExecutionStatus = 'Running'"
 
 
 async def deployment_document(
@@ -42,27 +66,31 @@ async def _version_document(
     client = connections.client
     version = WorkerDeploymentVersion(deployment.name, state.build_id)
     running = 0 if state.status == _DRAINED else await running_on(client, version)
-    is_ramping = release is not None and release.is_ramping
-    in_use = state.status in _IN_USE or is_ramping
+    has_ended = release is not None and not release.is_ramping and state.status != "current"
+    polled = await versions.polled_by(client, version)
+    workers = await workers_of(client, version, polled)
     document: dict[str, Any] = {
         "build_id": state.build_id,
         "status": state.status,
         "created_at": state.created_at,
         "running": running,
         # The server knows it only of versions that were current once.
-        "drained": state.status == _DRAINED or (not in_use and not running),
+        "drained": state.status == _DRAINED or (has_ended and not running),
+        "workers": len(frozenset().union(*workers.values())),
+        "unserved": [f"{each.queue} {each.kind}" for each, found in workers.items() if not found],
         "release": None,
     }
     if release is not None:
         compared: Sequence[Compared] = ()
-        watched = None
+        watched = failure = None
         if release.is_ramping:
             with as_platform(connections.database):
                 compared = await compare(client, release)
-            watched = await _is_watched(client, version)
+            watched, failure = await _watch_state(client, version)
         document["release"] = {
             **release_document(release),
             "watched": watched,
+            "watch_failure": failure,
             "compared": [_compared_document(each) for each in compared],
         }
     return document
@@ -79,6 +107,9 @@ def release_document(release: Release) -> dict[str, Any]:
         "max_failures": release.bounds.max_failures,
         "max_slowdown": release.bounds.max_slowdown,
         "min_runs": release.bounds.min_runs,
+        "min_tenants": release.bounds.min_tenants,
+        "queues": None if release.queues is None else sorted(release.queues),
+        "odd": release.odd,
         "began_at": release.began_at,
         "ended_at": release.ended_at,
         "reason": release.reason,
@@ -94,8 +125,13 @@ def _compared_document(compared: Compared) -> dict[str, Any]:
         "failed": compared.new_failed,
         "others_ended": compared.old_ended,
         "others_failed": compared.old_failed,
-        "seconds": None if compared.new_seconds is None else float(compared.new_seconds),
-        "others_seconds": None if compared.old_seconds is None else float(compared.old_seconds),
+        "tenants": compared.new_tenants,
+        "tenants_failed": compared.new_bad,
+        "others_tenants": compared.old_tenants,
+        "others_tenants_failed": compared.old_bad,
+        "seconds": compared.new_seconds,
+        "others_seconds": compared.old_seconds,
+        "earlier_seconds": compared.own_seconds,
     }
 
 
@@ -105,6 +141,7 @@ def shown(document: Mapping[str, Any]) -> Sequence[Any]:
             whole(version["build_id"]),
             _DRAINED if version["drained"] else version["status"],
             minute(version["created_at"]),
+            version["workers"],
             version["running"],
             _release_text(version["release"]),
         )
@@ -113,7 +150,7 @@ def shown(document: Mapping[str, Any]) -> Sequence[Any]:
     count = len(rows)
     return [
         f"{document['name']}: {number(count, 'version')} of at most {VERSIONS_MAX}",
-        table(("version", "status", "since", "running", "release"), rows),
+        table(("version", "status", "since", "workers", "running", "release"), rows),
         *(
             sentence(version["build_id"], f"{version['release']['state']}:", reason)
             for version in document["versions"]
@@ -125,24 +162,14 @@ def shown(document: Mapping[str, Any]) -> Sequence[Any]:
 def _release_text(release: Mapping[str, Any] | None) -> str | None:
     if release is None:
         return None
+    if release["odd"] is not None:
+        return f"its row is impossible, so it is for nobody: {printable(release['odd'])}"
     tenants = release["tenants"]
     cohort = Cohort(None if tenants is None else frozenset(tenants), release["share"])
     state = str(release["state"]).replace("_", " ")
     if release["state"] != ReleaseState.RAMPING:
         return f"{state}, had {cohort}"
-    return f"{state} to {cohort}" + ("" if release["watched"] else ", not watched: ramp it again")
-
-
-async def _is_watched(client: Client, version: WorkerDeploymentVersion) -> bool:
-    run = await if_known(client.get_workflow_handle(watch_id(version)).describe())
-    return run is not None and run.status is WorkflowExecutionStatus.RUNNING
-
-
-async def running_on(client: Client, version: WorkerDeploymentVersion) -> int:
-    """Returns how many of tenants' runs are on a version."""
-    return (await client.count_workflows(open_runs(version))).count
-
-
-def open_runs(version: WorkerDeploymentVersion) -> str:
-    query = versions.visibility_query(version)
-    return f"{query} AND TenantId != '{PLATFORM}' AND ExecutionStatus = 'Running'"
+    if not release["watched"]:
+        return f"{state} to {cohort}, not watched: ramp it again"
+    failing = release["watch_failure"]
+    return f"{state} to {cohort}" + (f", its watch fails: {printable(failing)}" if failing else "")

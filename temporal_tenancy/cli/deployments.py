@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import typer
 from temporalio.client import Client
@@ -26,15 +27,19 @@ from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
+from temporal_tenancy.deployments.polling import POLLED_WITHIN
 from temporal_tenancy.deployments.releases import (
     Bounds,
     Cohort,
+    Release,
     Releases,
     ReleaseUnknown,
 )
-from temporal_tenancy.deployments.versions import VERSIONS_MAX
+from temporal_tenancy.deployments.versions import VERSIONS_MAX, Deployment
 from temporal_tenancy.deployments.watch import EVERY, NAME, WatchInput, watch_id
 from temporal_tenancy.sdk.lookups import if_known
+
+_BAD: Final = (ReleaseState.HALTED, ReleaseState.ROLLED_BACK)
 
 
 async def show_all(name: str | None) -> Answer:
@@ -65,9 +70,14 @@ async def ramp(
     max_slowdown: float,
     min_runs: int,
     deployment: str | None,
+    min_tenants: int = 2,
     every: timedelta = EVERY,
+    polled_within: timedelta = POLLED_WITHIN,
 ) -> Answer:
-    """Releases a version to some tenants; `every` is the time between two comparisons.
+    """Releases a version to some tenants.
+
+    `every` is the time between two comparisons, and a worker that still runs has polled within
+    `polled_within`.
 
     Raises:
         typer.BadParameter: a share is no percentage, or there are both tenants and a share.
@@ -80,7 +90,7 @@ async def ramp(
         if share is not None
         else Cohort(frozenset(tenant_ids(tenants or "")))
     )
-    bounds = Bounds(_share(max_failures, "--max-failures"), max_slowdown, min_runs)
+    bounds = Bounds(_share(max_failures, "--max-failures"), max_slowdown, min_runs, min_tenants)
     async with servers() as connections:
         found = await versions.deployment_of(connections.client, deployment)
         version = found.version(build)
@@ -93,9 +103,16 @@ async def ramp(
             raise versions.VersionRefused(
                 f"{build} is the current version of {found.name}, which all tenants have."
             )
-        await versions.require_queues(connections.client, found, build)
+        served = await versions.require_queues(
+            connections.client, found, build, within=polled_within
+        )
         release = await Releases(connections.database).ramp(
-            version, cohort, bounds, directory=directory_of(connections.database), by=operator()
+            version,
+            cohort,
+            bounds,
+            directory=directory_of(connections.database),
+            by=operator(),
+            queues=served,
         )
         url = await _watch(connections, version, every)
     document = {**release_document(release), "watch_url": url}
@@ -111,8 +128,12 @@ async def ramp(
     )
 
 
-async def promote(build: str, *, deployment: str | None) -> Answer:
-    """Makes a version current.
+async def promote(
+    build: str, *, deployment: str | None, polled_within: timedelta = POLLED_WITHIN
+) -> Answer:
+    """Makes a version current, and ends the releases of versions that are older than it.
+
+    A worker that still runs has polled within `polled_within`.
 
     Raises:
         TenancyError: the version does not exist, or the server refuses; nothing has changed.
@@ -120,28 +141,54 @@ async def promote(build: str, *, deployment: str | None) -> Answer:
     async with servers() as connections:
         found = await versions.deployment_of(connections.client, deployment)
         version = found.version(build)
-        await versions.require_queues(connections.client, found, build)
         if found.current != build:
+            await versions.require_queues(connections.client, found, build, within=polled_within)
             await versions.make_current(connections.client, version, by=operator())
-        ended = await Releases(connections.database).end(
-            version, ReleaseState.PROMOTED, reason=None, by=operator()
-        )
+        releases = Releases(connections.database)
+        ended = await releases.end(version, ReleaseState.PROMOTED, reason=None, by=operator())
+        others = await _ramping(releases, found.name)
+        overtaken = [each for each in others if each.build_id in found.older_than(build)]
+        for each in overtaken:
+            await releases.end(
+                each.version,
+                ReleaseState.ROLLED_BACK,
+                reason=f"version {build}, which is newer, was promoted.",
+                by=operator(),
+            )
+        ramping = [each for each in others if each not in overtaken]
     document = {
         "deployment": found.name,
         "build_id": build,
         "current": build,
         "before": found.current,
         "release": None if ended is None else release_document(ended),
+        "ended": [each.build_id for each in overtaken],
+        "ramping": [each.build_id for each in ramping],
     }
     before = found.current if found.current not in (None, build) else None
     drains = None if before is None else f"Runs that began on {before} end there: keep its workers."
-    return Answer(document, lines(f"New runs of all tenants start on {build}.", drains))
+    return Answer(
+        document,
+        lines(
+            *_starts(build, ramping),
+            *(f"The release of {each.build_id} has ended." for each in overtaken),
+            drains,
+        ),
+    )
 
 
 async def rollback(
-    build: str, *, terminate: bool, reason: str | None, deployment: str | None
+    build: str,
+    *,
+    terminate: bool,
+    reason: str | None,
+    deployment: str | None,
+    polled_within: timedelta = POLLED_WITHIN,
 ) -> Answer:
     """Ends the release of a version, or goes back from the current version to the one before.
+
+    That is the last one that was not rolled back or halted itself, and its workers must still poll:
+    they have within `polled_within`.
 
     Raises:
         TenancyError: there is no such version or release, or no version to go back to.
@@ -151,18 +198,16 @@ async def rollback(
         found = await versions.deployment_of(client, deployment)
         version = found.version(build)
         current = found.current
+        releases = Releases(connections.database)
         if current == build:
-            current = found.before_current()
-            if current is None:
-                raise versions.VersionRefused(
-                    f"no version of {found.name} was current before {build}. "
-                    f"{quoted('deployments promote')} makes another one current."
-                )
+            current = await _before(releases, found, build)
+            await versions.require_queues(client, found, current, within=polled_within)
             await versions.make_current(client, found.version(current), by=by)
-        ended = await Releases(connections.database).end(
-            version, ReleaseState.ROLLED_BACK, reason=reason, by=by
-        )
-        known = await Releases(connections.database).find(version)
+            ended: Release | None = await releases.take_back(version, reason=reason, by=by)
+        else:
+            ended = await releases.end(version, ReleaseState.ROLLED_BACK, reason=reason, by=by)
+        known = ended or await releases.find(version)
+        ramping = await _ramping(releases, found.name)
         if ended is None and current == found.current and known is None:
             raise ReleaseUnknown(
                 f"{build} is neither the current version of {found.name} nor released to anybody."
@@ -173,14 +218,15 @@ async def rollback(
         "deployment": found.name,
         "build_id": build,
         "current": current,
-        "release": None if known is None else release_document(ended or known),
+        "release": None if known is None else release_document(known),
+        "ramping": [each.build_id for each in ramping],
         "running": running,
         "terminated": terminated,
     }
     return Answer(
         document,
         lines(
-            f"New runs of all tenants start on {current}.",
+            *_starts(current, ramping),
             f"{number(terminated, 'run')} terminated." if terminate else None,
             f"{number(running, 'run')} of tenants still on {build}: keep its workers until they "
             f"have ended, or repeat this with --terminate."
@@ -190,6 +236,42 @@ async def rollback(
             f"{quoted('dead-letters replay')} starts the other jobs that failed.",
         ),
     )
+
+
+async def _before(releases: Releases, found: Deployment, build: str) -> str:
+    """Returns the version to go back to from `build`; raises `VersionRefused`."""
+    bad = {each.build_id: each for each in await releases.all() if each.state in _BAD}
+    its = {key for key, each in bad.items() if each.deployment == found.name}
+    before = found.before_current(its)
+    if before is not None:
+        return before
+    passed = found.before_current()
+    why = (
+        f"no version of {found.name} was current before {build}."
+        if passed is None
+        else f"no version of {found.name} is left to go back to from {build}: {passed} was "
+        f"{str(bad[passed].state).replace('_', ' ')} itself."
+    )
+    raise versions.VersionRefused(
+        f"{why} {quoted('deployments promote')} makes another one current."
+    )
+
+
+async def _ramping(releases: Releases, deployment: str) -> Sequence[Release]:
+    return [each for each in await releases.ramping() if each.deployment == deployment]
+
+
+def _starts(current: str | None, ramping: Sequence[Release]) -> Sequence[Any]:
+    """Says on which versions new runs start."""
+    if not ramping:
+        return [f"New runs of all tenants start on {current}."]
+    return [
+        *(
+            sentence(f"New runs of {each.cohort} start on {each.build_id}, which still ramps.")
+            for each in ramping
+        ),
+        f"Those of all other tenants start on {current}.",
+    ]
 
 
 async def _watch(
