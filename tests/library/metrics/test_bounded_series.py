@@ -201,7 +201,7 @@ def test_a_job_that_a_row_names_has_a_series_only_if_this_process_knows_it() -> 
 def test_what_a_source_said_once_takes_no_place_of_what_is_counted() -> None:
     store = Store(values=3)
     for turn in range(5):
-        of_turn = {(f"q{turn}-{number}",): 1.0 for number in range(3)}
+        of_turn: dict[tuple[str, ...], float] = {(f"q{turn}-{number}",): 1.0 for number in range(3)}
         store.replace("temporal", {VERSIONS: of_turn})
         assert set(values_of(store, VERSIONS.name)) == set(of_turn)
     store.add(ATTEMPTS, "test.note", "bulk", "free", "failed")
