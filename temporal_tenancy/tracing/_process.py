@@ -14,7 +14,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from temporalio.contrib.opentelemetry import (
     OpenTelemetryPlugin,
@@ -167,5 +167,5 @@ def _context(traceparent: str, sampler: Sampler, name: str) -> SpanContext:
     flags = TraceFlags(int(given, 16) & TraceFlags.SAMPLED)
     if flags.sampled:
         own = sampler.should_sample(Context(), int(trace_id, 16), name)
-        flags = TraceFlags(TraceFlags.SAMPLED if own.decision.is_sampled() else 0)
+        flags = TraceFlags(TraceFlags.SAMPLED if own.decision is Decision.RECORD_AND_SAMPLE else 0)
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=flags)
