@@ -17,11 +17,13 @@ from temporal_tenancy.cli.answers import Answer, lines, minute, sentence, table,
 from temporal_tenancy.cli.dead_letters import operator
 from temporal_tenancy.cli.program import current_application, quoted
 from temporal_tenancy.control_plane.tables import ReleaseState
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
 from temporal_tenancy.deployments.comparison import Compared, compare
+from temporal_tenancy.deployments.polling import POLLED_WITHIN, workers_of
 from temporal_tenancy.deployments.releases import (
     Bounds,
     Cohort,
@@ -34,7 +36,7 @@ from temporal_tenancy.deployments.watch import EVERY, NAME, WatchInput, watch_id
 from temporal_tenancy.sdk.lookups import if_known
 
 _DRAINED: Final = "drained"
-_IN_USE: Final = ("current", "ramping")
+_BAD: Final = (ReleaseState.HALTED, ReleaseState.ROLLED_BACK)
 
 
 async def show_all(name: str | None) -> Answer:
@@ -65,9 +67,14 @@ async def ramp(
     max_slowdown: float,
     min_runs: int,
     deployment: str | None,
+    min_tenants: int = 2,
     every: timedelta = EVERY,
+    polled_within: timedelta = POLLED_WITHIN,
 ) -> Answer:
-    """Releases a version to some tenants; `every` is the time between two comparisons.
+    """Releases a version to some tenants.
+
+    `every` is the time between two comparisons, and a worker that still runs has polled within
+    `polled_within`.
 
     Raises:
         typer.BadParameter: a share is no percentage, or there are both tenants and a share.
@@ -80,7 +87,7 @@ async def ramp(
         if share is not None
         else Cohort(frozenset(tenant_ids(tenants or "")))
     )
-    bounds = Bounds(_share(max_failures, "--max-failures"), max_slowdown, min_runs)
+    bounds = Bounds(_share(max_failures, "--max-failures"), max_slowdown, min_runs, min_tenants)
     async with servers() as connections:
         found = await versions.deployment_of(connections.client, deployment)
         version = found.version(build)
@@ -93,9 +100,16 @@ async def ramp(
             raise versions.VersionRefused(
                 f"{build} is the current version of {found.name}, which all tenants have."
             )
-        await versions.require_queues(connections.client, found, build)
+        served = await versions.require_queues(
+            connections.client, found, build, within=polled_within
+        )
         release = await Releases(connections.database).ramp(
-            version, cohort, bounds, directory=directory_of(connections.database), by=operator()
+            version,
+            cohort,
+            bounds,
+            directory=directory_of(connections.database),
+            by=operator(),
+            queues=served,
         )
         url = await _watch(connections, version, every)
     document = {**_release_document(release), "watch_url": url}
@@ -111,8 +125,12 @@ async def ramp(
     )
 
 
-async def promote(build: str, *, deployment: str | None) -> Answer:
-    """Makes a version current.
+async def promote(
+    build: str, *, deployment: str | None, polled_within: timedelta = POLLED_WITHIN
+) -> Answer:
+    """Makes a version current, and ends the releases of versions that are older than it.
+
+    A worker that still runs has polled within `polled_within`.
 
     Raises:
         TenancyError: the version does not exist, or the server refuses; nothing has changed.
@@ -120,28 +138,54 @@ async def promote(build: str, *, deployment: str | None) -> Answer:
     async with servers() as connections:
         found = await versions.deployment_of(connections.client, deployment)
         version = found.version(build)
-        await versions.require_queues(connections.client, found, build)
         if found.current != build:
+            await versions.require_queues(connections.client, found, build, within=polled_within)
             await versions.make_current(connections.client, version, by=operator())
-        ended = await Releases(connections.database).end(
-            version, ReleaseState.PROMOTED, reason=None, by=operator()
-        )
+        releases = Releases(connections.database)
+        ended = await releases.end(version, ReleaseState.PROMOTED, reason=None, by=operator())
+        others = await _ramping(releases, found.name)
+        overtaken = [each for each in others if each.build_id in found.older_than(build)]
+        for each in overtaken:
+            await releases.end(
+                each.version,
+                ReleaseState.ROLLED_BACK,
+                reason=f"version {build}, which is newer, was promoted.",
+                by=operator(),
+            )
+        ramping = [each for each in others if each not in overtaken]
     document = {
         "deployment": found.name,
         "build_id": build,
         "current": build,
         "before": found.current,
         "release": None if ended is None else _release_document(ended),
+        "ended": [each.build_id for each in overtaken],
+        "ramping": [each.build_id for each in ramping],
     }
     before = found.current if found.current not in (None, build) else None
     drains = None if before is None else f"Runs that began on {before} end there: keep its workers."
-    return Answer(document, lines(f"New runs of all tenants start on {build}.", drains))
+    return Answer(
+        document,
+        lines(
+            *_starts(build, ramping),
+            *(f"The release of {each.build_id} has ended." for each in overtaken),
+            drains,
+        ),
+    )
 
 
 async def rollback(
-    build: str, *, terminate: bool, reason: str | None, deployment: str | None
+    build: str,
+    *,
+    terminate: bool,
+    reason: str | None,
+    deployment: str | None,
+    polled_within: timedelta = POLLED_WITHIN,
 ) -> Answer:
     """Ends the release of a version, or goes back from the current version to the one before.
+
+    That is the last one that was not rolled back or halted itself, and its workers must still poll:
+    they have within `polled_within`.
 
     Raises:
         TenancyError: there is no such version or release, or no version to go back to.
@@ -151,18 +195,16 @@ async def rollback(
         found = await versions.deployment_of(client, deployment)
         version = found.version(build)
         current = found.current
+        releases = Releases(connections.database)
         if current == build:
-            current = found.before_current()
-            if current is None:
-                raise versions.VersionRefused(
-                    f"no version of {found.name} was current before {build}. "
-                    f"{quoted('deployments promote')} makes another one current."
-                )
+            current = await _before(releases, found, build)
+            await versions.require_queues(client, found, current, within=polled_within)
             await versions.make_current(client, found.version(current), by=by)
-        ended = await Releases(connections.database).end(
-            version, ReleaseState.ROLLED_BACK, reason=reason, by=by
-        )
-        known = await Releases(connections.database).find(version)
+            ended: Release | None = await releases.take_back(version, reason=reason, by=by)
+        else:
+            ended = await releases.end(version, ReleaseState.ROLLED_BACK, reason=reason, by=by)
+        known = ended or await releases.find(version)
+        ramping = await _ramping(releases, found.name)
         if ended is None and current == found.current and known is None:
             raise ReleaseUnknown(
                 f"{build} is neither the current version of {found.name} nor released to anybody."
@@ -173,14 +215,15 @@ async def rollback(
         "deployment": found.name,
         "build_id": build,
         "current": current,
-        "release": None if known is None else _release_document(ended or known),
+        "release": None if known is None else _release_document(known),
+        "ramping": [each.build_id for each in ramping],
         "running": running,
         "terminated": terminated,
     }
     return Answer(
         document,
         lines(
-            f"New runs of all tenants start on {current}.",
+            *_starts(current, ramping),
             f"{number(terminated, 'run')} terminated." if terminate else None,
             f"{number(running, 'run')} of tenants still on {build}: keep its workers until they "
             f"have ended, or repeat this with --terminate."
@@ -190,6 +233,42 @@ async def rollback(
             f"{quoted('dead-letters replay')} starts the other jobs that failed.",
         ),
     )
+
+
+async def _before(releases: Releases, found: Deployment, build: str) -> str:
+    """Returns the version to go back to from `build`; raises `VersionRefused`."""
+    bad = {each.build_id: each for each in await releases.all() if each.state in _BAD}
+    its = {key for key, each in bad.items() if each.deployment == found.name}
+    before = found.before_current(its)
+    if before is not None:
+        return before
+    passed = found.before_current()
+    why = (
+        f"no version of {found.name} was current before {build}."
+        if passed is None
+        else f"no version of {found.name} is left to go back to from {build}: {passed} was "
+        f"{str(bad[passed].state).replace('_', ' ')} itself."
+    )
+    raise versions.VersionRefused(
+        f"{why} {quoted('deployments promote')} makes another one current."
+    )
+
+
+async def _ramping(releases: Releases, deployment: str) -> Sequence[Release]:
+    return [each for each in await releases.ramping() if each.deployment == deployment]
+
+
+def _starts(current: str | None, ramping: Sequence[Release]) -> Sequence[Any]:
+    """Says on which versions new runs start."""
+    if not ramping:
+        return [f"New runs of all tenants start on {current}."]
+    return [
+        *(
+            sentence(f"New runs of {each.cohort} start on {each.build_id}, which still ramps.")
+            for each in ramping
+        ),
+        f"Those of all other tenants start on {current}.",
+    ]
 
 
 async def _watch(
@@ -215,9 +294,17 @@ def _platform_queue() -> str:
     return registry.get_or_raise(NAME).queue
 
 
-async def _is_watched(client: Client, version: WorkerDeploymentVersion) -> bool:
+async def _watch_state(client: Client, version: WorkerDeploymentVersion) -> tuple[bool, str | None]:
+    """Returns whether a release is watched, and why its watch's last look failed."""
     run = await if_known(client.get_workflow_handle(watch_id(version)).describe())
-    return run is not None and run.status is WorkflowExecutionStatus.RUNNING
+    if run is None or run.status is not WorkflowExecutionStatus.RUNNING:
+        return False, None
+    failures = [
+        each.last_failure.message or "it timed out"
+        for each in run.raw_description.pending_activities
+        if each.attempt > 1
+    ]
+    return True, failures[0] if failures else None
 
 
 async def _running(client: Client, version: WorkerDeploymentVersion) -> int:
@@ -262,27 +349,31 @@ async def _version_document(
     client = connections.client
     version = WorkerDeploymentVersion(deployment.name, state.build_id)
     running = 0 if state.status == _DRAINED else await _running(client, version)
-    is_ramping = release is not None and release.is_ramping
-    in_use = state.status in _IN_USE or is_ramping
+    has_ended = release is not None and not release.is_ramping and state.status != "current"
+    polled = await versions.polled_by(client, version)
+    workers = await workers_of(client, version, polled)
     document: dict[str, Any] = {
         "build_id": state.build_id,
         "status": state.status,
         "created_at": state.created_at,
         "running": running,
         # The server knows it only of versions that were current once.
-        "drained": state.status == _DRAINED or (not in_use and not running),
+        "drained": state.status == _DRAINED or (has_ended and not running),
+        "workers": len(frozenset().union(*workers.values())),
+        "unserved": [f"{each.queue} {each.kind}" for each, found in workers.items() if not found],
         "release": None,
     }
     if release is not None:
         compared: Sequence[Compared] = ()
-        watched = None
+        watched = failure = None
         if release.is_ramping:
             with as_platform(connections.database):
                 compared = await compare(client, release)
-            watched = await _is_watched(client, version)
+            watched, failure = await _watch_state(client, version)
         document["release"] = {
             **_release_document(release),
             "watched": watched,
+            "watch_failure": failure,
             "compared": [_compared_document(each) for each in compared],
         }
     return document
@@ -299,6 +390,9 @@ def _release_document(release: Release) -> dict[str, Any]:
         "max_failures": release.bounds.max_failures,
         "max_slowdown": release.bounds.max_slowdown,
         "min_runs": release.bounds.min_runs,
+        "min_tenants": release.bounds.min_tenants,
+        "queues": None if release.queues is None else sorted(release.queues),
+        "odd": release.odd,
         "began_at": release.began_at,
         "ended_at": release.ended_at,
         "reason": release.reason,
@@ -314,8 +408,13 @@ def _compared_document(compared: Compared) -> dict[str, Any]:
         "failed": compared.new_failed,
         "others_ended": compared.old_ended,
         "others_failed": compared.old_failed,
-        "seconds": None if compared.new_seconds is None else float(compared.new_seconds),
-        "others_seconds": None if compared.old_seconds is None else float(compared.old_seconds),
+        "tenants": compared.new_tenants,
+        "tenants_failed": compared.new_bad,
+        "others_tenants": compared.old_tenants,
+        "others_tenants_failed": compared.old_bad,
+        "seconds": compared.new_seconds,
+        "others_seconds": compared.old_seconds,
+        "earlier_seconds": compared.own_seconds,
     }
 
 
@@ -325,6 +424,7 @@ def _shown(document: Mapping[str, Any]) -> Sequence[Any]:
             whole(version["build_id"]),
             _DRAINED if version["drained"] else version["status"],
             minute(version["created_at"]),
+            version["workers"],
             version["running"],
             _release_text(version["release"]),
         )
@@ -333,7 +433,7 @@ def _shown(document: Mapping[str, Any]) -> Sequence[Any]:
     count = len(rows)
     return [
         f"{document['name']}: {number(count, 'version')} of at most {VERSIONS_MAX}",
-        table(("version", "status", "since", "running", "release"), rows),
+        table(("version", "status", "since", "workers", "running", "release"), rows),
         *(
             sentence(version["build_id"], f"{version['release']['state']}:", reason)
             for version in document["versions"]
@@ -345,12 +445,17 @@ def _shown(document: Mapping[str, Any]) -> Sequence[Any]:
 def _release_text(release: Mapping[str, Any] | None) -> str | None:
     if release is None:
         return None
+    if release["odd"] is not None:
+        return f"its row is impossible, so it is for nobody: {printable(release['odd'])}"
     tenants = release["tenants"]
     cohort = Cohort(None if tenants is None else frozenset(tenants), release["share"])
     state = str(release["state"]).replace("_", " ")
     if release["state"] != ReleaseState.RAMPING:
         return f"{state}, had {cohort}"
-    return f"{state} to {cohort}" + ("" if release["watched"] else ", not watched: ramp it again")
+    if not release["watched"]:
+        return f"{state} to {cohort}, not watched: ramp it again"
+    failing = release["watch_failure"]
+    return f"{state} to {cohort}" + (f", its watch fails: {printable(failing)}" if failing else "")
 
 
 def _share(text: str, option: str) -> float:

@@ -232,9 +232,11 @@ class ReleaseRow(ControlPlane):
     state: Mapped[str]
     tenants: Mapped[list[str] | None]  # by name; None: a share of all
     share: Mapped[float | None]  # of all tenants, above 0 and at most 1; None: by name
-    max_failures: Mapped[float]  # more failed runs than on the other versions, as a share of runs
+    max_failures: Mapped[float]  # more tenants with failed runs than on the others, as a share
     max_slowdown: Mapped[float]  # how many times as long as on the other versions
     min_runs: Mapped[int]  # before anything is compared
+    min_tenants: Mapped[int] = mapped_column(server_default=text("2"))  # with failed runs
+    queues: Mapped[list[str] | None]  # that it is for; None: an earlier release did not say
     began_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
     reason: Mapped[str | None]  # why it was halted or ended
@@ -244,7 +246,17 @@ class ReleaseRow(ControlPlane):
         CheckConstraint(one_of("state", ReleaseState), name="state"),
         CheckConstraint("(tenants is null) <> (share is null)", name="cohort"),
         CheckConstraint("share > 0 and share <= 1", name="share"),
-        CheckConstraint("max_failures > 0 and max_slowdown > 1 and min_runs >= 1", name="bounds"),
+        CheckConstraint(
+            "state <> 'ramping' or "
+            "(coalesce(cardinality(tenants), 1) > 0 and array_position(tenants, null) is null)",
+            name="tenants",
+        ),
+        # NaN is the greatest number.
+        CheckConstraint(
+            "max_failures > 0 and max_failures <= 1 and max_slowdown > 1 and max_slowdown <= 1000 "
+            "and min_runs >= 1 and min_tenants >= 1",
+            name="bounds",
+        ),
     )
 
 

@@ -8,11 +8,11 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.deployments._feature import deployments
+    from temporal_tenancy.deployments.released_versions import ReleasedVersions
     from temporal_tenancy.deployments.releases import (
         Bounds,
         Cohort,
         Release,
-        ReleasedVersions,
         ReleaseInvalid,
         Releases,
         ReleaseUnknown,
@@ -50,7 +50,7 @@ _WHERE: Final = {
     "Release": "releases",
     "ReleaseInvalid": "releases",
     "ReleaseUnknown": "releases",
-    "ReleasedVersions": "releases",
+    "ReleasedVersions": "released_versions",
     "Releases": "releases",
     "TenantInTwoCohorts": "releases",
     "VersionIncomplete": "versions",

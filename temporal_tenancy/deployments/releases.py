@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import ProgrammingError
 from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.control_plane.tables import ReleaseRow, ReleaseState
-from temporal_tenancy.core.directory import STATE_CACHE_SECONDS, TenantDirectory
+from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import TenancyError
-from temporal_tenancy.core.scope import _outside
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres import locks
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.postgres.database_errors import DatabaseProblem
 
 LOCK: Final = "releases"  # of changes, which are compared with the other releases
-LONGEST_READ: Final = 5.0  # seconds that a start waits for the database
 NAMED: Final = 3  # tenants that a sentence names
-_NO_TABLE: Final = "42P01"  # SQLSTATE
+SLOWEST: Final = 1_000.0  # times as long as the others: the highest bound of a slowdown
+MOST: Final = 1_000_000  # runs or tenants: the highest bound of either
+_EARLIER: Final = ("42P01", "42703")  # SQLSTATE: no such table, no such column
 
 log: Final = logging.getLogger(__name__)
 
@@ -55,7 +52,7 @@ class Cohort:
     def __post_init__(self) -> None:
         if (self.tenants is None) == (self.share is None):
             raise ReleaseInvalid("a release is for tenants by name or for a share of all.")
-        if self.tenants is not None and not self.tenants:
+        if self.tenants is not None and not (self.tenants and all(self.tenants)):
             raise ReleaseInvalid("the release names no tenant.")
         if self.share is not None and not 0 < self.share <= 1:
             raise ReleaseInvalid(
@@ -81,19 +78,40 @@ class Cohort:
         return ", ".join(names[:NAMED]) + more
 
 
+class _Nobody(Cohort):
+    """The cohort of a row that names no possible one."""
+
+    def __post_init__(self) -> None: ...
+
+    def has(self, tenant_id: str, build_id: str) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return "nobody"
+
+
+_NOBODY: Final[Cohort] = _Nobody(frozenset())
+
+
 @dataclass(frozen=True)
 class Bounds:
     """How much worse than the other versions a release may be before it is halted."""
 
-    max_failures: float = 0.1  # more failed runs, as a share of the runs
-    max_slowdown: float = 3.0  # times as long, by the median of a job
+    max_failures: float = 0.1  # more tenants with a failed run, as a share of the tenants
+    max_slowdown: float = 3.0  # times as long, by the median of a job; at most `SLOWEST`
     min_runs: int = 5  # before anything is compared
+    min_tenants: int = 2  # with a failed run, so that one customer halts no release
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_failures <= 1 or self.max_slowdown <= 1 or self.min_runs < 1:
+        # A comparison with NaN is false.
+        possible = 0 < self.max_failures <= 1 and 1 < self.max_slowdown <= SLOWEST
+        if not possible or not all(
+            1 <= least <= MOST for least in (self.min_runs, self.min_tenants)
+        ):
             raise ReleaseInvalid(
                 "a release is halted at a share of failures above 0 % and at most 100 %, at a "
-                "slowdown above 1, and after at least 1 run."
+                f"slowdown above 1 and at most {SLOWEST:,.0f}, and after 1 to {MOST:,} runs and "
+                "tenants."
             )
 
 
@@ -110,6 +128,8 @@ class Release:
     ended_at: datetime | None  # aware
     reason: str | None  # why it was halted or ended
     changed_by: str
+    queues: frozenset[str] | None = None  # that it is for; None: an earlier release did not say
+    odd: str | None = None  # what is impossible about its row, so that it is for nobody
 
     @property
     def version(self) -> WorkerDeploymentVersion:
@@ -121,13 +141,29 @@ class Release:
         """Whether its tenants' runs start on the version."""
         return self.state is ReleaseState.RAMPING
 
-    def has(self, tenant_id: str) -> bool:
-        """Whether runs of a tenant start on the version now."""
-        return self.is_ramping and self.cohort.has(tenant_id, self.build_id)
+    def serves(self, queue: str) -> bool:
+        """Whether the version's workers served a task queue when the release was made."""
+        return self.queues is None or queue in self.queues
+
+    def has(self, tenant_id: str, queue: str) -> bool:
+        """Whether a tenant's runs on a task queue start on the version now."""
+        return self.is_ramping and self.serves(queue) and self._is_for(tenant_id)
+
+    def _is_for(self, tenant_id: str) -> bool:
+        return self.odd is None and self.cohort.has(tenant_id, self.build_id)
+
+    def _meets(self, deployment: str, queues: frozenset[str] | None) -> bool:
+        """Whether a run could be this release's and one of `deployment` on `queues`."""
+        if self.deployment == deployment or self.queues is None or queues is None:
+            return True
+        return bool(self.queues & queues)
 
 
 class Releases:
     """The table `releases`. Processes apply a change within 5 s.
+
+    A row that no release can have, such as one that was written by hand, is for nobody: it is
+    logged, and has `Release.odd`.
 
     Every method runs as the platform.
 
@@ -140,12 +176,13 @@ class Releases:
         self._database = database
 
     async def all(self) -> Sequence[Release]:
-        """Returns all releases, the latest first; none if the table is not there yet."""
+        """Returns all releases, the latest first; none if its migration has not run."""
         return await self._read(select(ReleaseRow))
 
     async def ramping(self) -> Sequence[Release]:
-        """Returns the releases that are ramping; none if the table is not there yet."""
-        return await self._read(select(ReleaseRow).where(ReleaseRow.state == ReleaseState.RAMPING))
+        """Returns the releases that are ramping; none if their migration has not run."""
+        found = await self._read(select(ReleaseRow).where(ReleaseRow.state == ReleaseState.RAMPING))
+        return [release for release in found if release.odd is None]
 
     async def _read(self, query: Select[ReleaseRow]) -> Sequence[Release]:
         query = query.order_by(ReleaseRow.began_at.desc())
@@ -153,9 +190,9 @@ class Releases:
             async with self._database.platform_session("read the releases") as session:
                 return [_release(row) for row in await session.scalars(query)]
         except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) != _NO_TABLE:
+            if getattr(error.orig, "sqlstate", None) not in _EARLIER:
                 raise
-            return []  # of the database of an earlier release, which has none
+            return []  # of the database of an earlier release
 
     async def find(self, version: WorkerDeploymentVersion) -> Release | None:
         """Returns the release of a version, or None."""
@@ -172,6 +209,7 @@ class Releases:
         *,
         directory: TenantDirectory,
         by: str,
+        queues: Iterable[str] | None = None,
     ) -> Release:
         """Lets the cohort's runs start on `version` from now on.
 
@@ -184,6 +222,8 @@ class Releases:
             bounds: when it is halted.
             directory: where the tenants that the cohort names are looked up.
             by: who asked for it.
+            queues: the task queues that the version's workers serve; runs on others start as
+                before. None: all.
 
         Raises:
             TenantUnknown: the cohort names a tenant that does not exist.
@@ -193,6 +233,7 @@ class Releases:
             found = {tenant.id for tenant in await directory.find_many(sorted(cohort.tenants))}
             for missing in sorted(cohort.tenants - found):
                 raise unknown(missing)
+        served = None if queues is None else frozenset(queues)
         values = {
             "state": ReleaseState.RAMPING,
             "tenants": None if cohort.tenants is None else sorted(cohort.tenants),
@@ -200,6 +241,8 @@ class Releases:
             "max_failures": bounds.max_failures,
             "max_slowdown": bounds.max_slowdown,
             "min_runs": bounds.min_runs,
+            "min_tenants": bounds.min_tenants,
+            "queues": None if served is None else sorted(served),
             "ended_at": None,
             "reason": None,
             "changed_by": by,
@@ -209,7 +252,7 @@ class Releases:
             await locks.take(session, LOCK)
             ramping = select(ReleaseRow).where(ReleaseRow.state == ReleaseState.RAMPING)
             others = [_release(row) for row in await session.scalars(ramping)]
-            _refuse_two_cohorts(version, cohort, others)
+            _refuse_two_cohorts(version, cohort, served, others)
             goes_on = any(other.version == version for other in others)
             begun = {} if goes_on else {"began_at": func.now()}
             statement = insert(ReleaseRow).values(**key, **values)
@@ -218,6 +261,36 @@ class Releases:
             ).returning(ReleaseRow)
             row = (await session.scalars(changed, execution_options=_FRESH)).one()
             return _release(row)
+
+    async def take_back(
+        self, version: WorkerDeploymentVersion, *, reason: str | None, by: str
+    ) -> Release:
+        """Records that a version which was current was rolled back; returns its release.
+
+        A version that had none, because everybody got it at once, gets one.
+        """
+        values = {
+            "state": ReleaseState.ROLLED_BACK,
+            "ended_at": func.now(),
+            "reason": reason,
+            "changed_by": by,
+        }
+        bounds = Bounds()
+        made = insert(ReleaseRow).values(
+            deployment=version.deployment_name,
+            build_id=version.build_id,
+            share=1.0,
+            max_failures=bounds.max_failures,
+            max_slowdown=bounds.max_slowdown,
+            min_runs=bounds.min_runs,
+            **values,
+        )
+        statement = made.on_conflict_do_update(
+            index_elements=["deployment", "build_id"], set_=values
+        ).returning(ReleaseRow)
+        async with self._database.platform_session("take a version back") as session:
+            await locks.take(session, LOCK)
+            return _release((await session.scalars(statement, execution_options=_FRESH)).one())
 
     async def end(
         self,
@@ -235,12 +308,13 @@ class Releases:
             state: how it ended.
             reason: why, for people.
             by: who ended it.
-            only_ramping: leave a release that was halted or has ended as it is.
+            only_ramping: leave a release that was halted as it is. One that has ended stays as
+                it is, unless `state` is `PROMOTED`.
 
         Returns:
             The release, or None if there is none to end.
         """
-        ends = [ReleaseState.RAMPING] if only_ramping else [*_OPEN]
+        ends = [ReleaseState.RAMPING] if only_ramping else [*_ENDS.get(state, _OPEN)]
         statement = (
             update(ReleaseRow)
             .where(
@@ -258,15 +332,22 @@ class Releases:
 
 
 _OPEN: Final = (ReleaseState.RAMPING, ReleaseState.HALTED)
+_ENDS: Final = {ReleaseState.PROMOTED: (*_OPEN, ReleaseState.ROLLED_BACK)}
 _FRESH: Final = {"populate_existing": True}
 
 
 def _refuse_two_cohorts(
-    version: WorkerDeploymentVersion, cohort: Cohort, others: Sequence[Release]
+    version: WorkerDeploymentVersion,
+    cohort: Cohort,
+    queues: frozenset[str] | None,
+    others: Sequence[Release],
 ) -> None:
-    """Raises `TenantInTwoCohorts` if a tenant of the cohort is in that of another version."""
+    """Raises `TenantInTwoCohorts` if a tenant of the cohort is in that of another version.
+
+    Releases of two deployments do not meet if they serve different task queues.
+    """
     for other in others:
-        if other.version == version:
+        if other.version == version or not other._meets(version.deployment_name, queues):
             continue
         its = f"version {other.build_id} of {other.deployment}"
         end = "End that release first, or leave the tenant out."
@@ -276,7 +357,7 @@ def _refuse_two_cohorts(
                 "first, or name the tenants."
             )
         if cohort.tenants is not None:
-            both = [tenant for tenant in sorted(cohort.tenants) if other.has(tenant)]
+            both = [tenant for tenant in sorted(cohort.tenants) if other._is_for(tenant)]
         else:
             named = sorted(other.cohort.tenants or ())
             both = [tenant for tenant in named if cohort.has(tenant, version.build_id)]
@@ -285,69 +366,30 @@ def _refuse_two_cohorts(
 
 
 def _release(row: ReleaseRow) -> Release:
+    """Returns the release of a row; one that cannot be is for nobody, and logged."""
+    odd = None
     tenants = None if row.tenants is None else frozenset(row.tenants)
+    cohort: Cohort = _NOBODY
+    bounds = Bounds()
+    try:
+        cohort = Cohort(tenants, row.share)
+        bounds = Bounds(row.max_failures, row.max_slowdown, row.min_runs, row.min_tenants)
+    except ReleaseInvalid as error:
+        odd = str(error)
+        log.error(
+            "release.odd",
+            extra={"deployment": row.deployment, "build_id": row.build_id, "reason": odd},
+        )
     return Release(
         deployment=row.deployment,
         build_id=row.build_id,
         state=ReleaseState(row.state),
-        cohort=Cohort(tenants, row.share),
-        bounds=Bounds(row.max_failures, row.max_slowdown, row.min_runs),
+        cohort=cohort,
+        bounds=bounds,
         began_at=row.began_at,
         ended_at=row.ended_at,
         reason=row.reason,
         changed_by=row.changed_by,
+        queues=None if row.queues is None else frozenset(row.queues),
+        odd=odd,
     )
-
-
-@dataclass
-class ReleasedVersions:
-    """The worker versions on which tenants' runs start, read at most every `seconds`.
-
-    If the database does not answer, there are no releases, and all start on the current version.
-
-    Args:
-        database: the one with the control plane's tables.
-        seconds: how long what was read is valid.
-        clock: returns the current time in seconds.
-    """
-
-    database: Database
-    seconds: float = STATE_CACHE_SECONDS
-    clock: Callable[[], float] = time.monotonic
-    _known: tuple[float, Sequence[Release]] | None = field(default=None, init=False)
-    _asked: tuple[asyncio.AbstractEventLoop, asyncio.Task[Sequence[Release]]] | None = field(
-        default=None, init=False
-    )
-
-    async def version_of(self, tenant_id: str) -> WorkerDeploymentVersion | None:
-        """Returns the version that a release gives a tenant; None: the current one.
-
-        Concurrent calls share one query. It may be called in the tenant's own scope.
-        """
-        for release in await self.ramping():
-            if release.has(tenant_id):
-                return release.version
-        return None
-
-    async def ramping(self) -> Sequence[Release]:
-        """Returns the releases that are ramping."""
-        if self._known is not None and self.clock() - self._known[0] < self.seconds:
-            return self._known[1]
-        loop = asyncio.get_running_loop()
-        if self._asked is None or self._asked[0] is not loop or self._asked[1].done():
-            with _outside():  # the answer is for all tenants
-                self._asked = loop, loop.create_task(self._read())
-        # If one caller is cancelled, the others still get the answer.
-        return await asyncio.shield(self._asked[1])
-
-    async def _read(self) -> Sequence[Release]:
-        now = self.clock()
-        try:
-            async with asyncio.timeout(LONGEST_READ):
-                found = await Releases(self.database).ramping()
-        except (DatabaseProblem, DBAPIError, TimeoutError) as error:
-            # The current version is right for everybody, so a start does not wait for this.
-            log.warning("releases.unread", extra={"error_type": type(error).__name__})
-            found = []
-        self._known = now, found
-        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from temporalio.common import WorkerDeploymentVersion
@@ -11,6 +12,7 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 
 LONGEST: Final = 100  # characters of a name or a build id; both are part of longer keys
+_ALLOWED: Final = re.compile(r"[A-Za-z0-9._:+/=@~-]+")
 
 
 def versioned(deployment: str, build_id: str) -> WorkerDeploymentConfig:
@@ -27,10 +29,10 @@ def versioned(deployment: str, build_id: str) -> WorkerDeploymentConfig:
         ConfigurationError: the server would refuse the name or the build id.
     """
     for what, value in (("deployment", deployment), ("build id", build_id)):
-        if not value or len(value) > LONGEST or not value.isprintable() or " " in value:
+        if len(value) > LONGEST or not _ALLOWED.fullmatch(value):
             raise ConfigurationError(
-                f"the worker's {what} {printable(value)[:LONGEST]!r} must be 1 to {LONGEST} "
-                "printable characters without a blank."
+                f"the worker's {what} {printable(value)[:LONGEST]!r} must be 1 to {LONGEST} of the "
+                "characters A-Z, a-z, 0-9 and ._:+/=@~-."
             )
     if "." in deployment or ":" in deployment:
         raise ConfigurationError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo
 from temporalio.api.deployment.v1 import WorkerDeploymentVersion as Version
-from temporalio.api.enums.v1 import TaskQueueType, WorkerDeploymentVersionStatus
+from temporalio.api.enums.v1 import WorkerDeploymentVersionStatus
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkerDeploymentRequest,
     DescribeWorkerDeploymentVersionRequest,
@@ -23,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.nearest import did_you_mean
+from temporal_tenancy.deployments.polling import KINDS, POLLED_WITHIN, Polled, unserved, words
 
 VERSIONS_MAX: Final = 100
 """The server's default limit of versions in a deployment, `matching.maxVersionsInDeployment`.
@@ -33,7 +35,8 @@ further version get no work.
 NAMED: Final = 10  # versions that a sentence names
 
 _PREFIX: Final = "WORKER_DEPLOYMENT_VERSION_STATUS_"
-_WORKFLOWS: Final = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+_KINDS: Final = {number: kind for kind, number in KINDS.items()}
+_LISTED_WITHIN: Final = 1.0  # seconds, in which the server lists a deployment after its first poll
 
 
 class DeploymentUnknown(TenancyError):
@@ -45,7 +48,7 @@ class VersionUnknown(TenancyError):
 
 
 class VersionIncomplete(TenancyError):
-    """The workers of the version do not serve all task queues."""
+    """No worker of the version polls one of the task queues now."""
 
 
 class VersionRefused(TenancyError):
@@ -87,12 +90,20 @@ class Deployment:
             )
         return WorkerDeploymentVersion(self.name, build_id)
 
-    def before_current(self) -> str | None:
-        """Returns the build id of the version that was current before; None if none was."""
+    def older_than(self, build_id: str) -> Collection[str]:
+        """Returns the build ids of the versions that came before one."""
+        known = [version.build_id for version in self.versions]  # the latest first
+        return known[known.index(build_id) + 1 :] if build_id in known else []
+
+    def before_current(self, bad: Collection[str] = ()) -> str | None:
+        """Returns the build id of the version that was current before; None if none was.
+
+        `bad` are build ids to pass over, because they were taken back themselves.
+        """
         earlier = [
             (version.current_until, version.build_id)
             for version in self.versions
-            if version.current_until is not None and version.build_id != self.current
+            if version.current_until is not None and version.build_id not in (self.current, *bad)
         ]
         return max(earlier)[1] if earlier else None
 
@@ -122,6 +133,9 @@ async def deployment_of(client: Client, name: str | None = None) -> Deployment:
     """
     if name is None:
         names = await names_of_deployments(client)
+        if not names:  # the list lags behind
+            await asyncio.sleep(_LISTED_WITHIN)
+            names = await names_of_deployments(client)
         if not names:
             raise DeploymentUnknown(
                 f'no worker in the namespace "{client.namespace}" is versioned. Start workers with '
@@ -145,27 +159,43 @@ async def deployment_of(client: Client, name: str | None = None) -> Deployment:
     return _deployment(described.worker_deployment_info)
 
 
-async def require_queues(client: Client, deployment: Deployment, build_id: str) -> None:
-    """Checks that a version's workers serve the task queues of the current version.
+async def require_queues(
+    client: Client, deployment: Deployment, build_id: str, *, within: timedelta = POLLED_WITHIN
+) -> frozenset[str]:
+    """Checks that a version's workers poll now what the current version's have polled.
+
+    Args:
+        client: of the namespace.
+        deployment: of the version.
+        build_id: of the version.
+        within: how long ago a worker that still runs has polled at most.
+
+    Returns:
+        The task queues that the version serves.
 
     Raises:
         VersionIncomplete: they do not.
         RPCError: the server does not answer.
     """
-    if deployment.current is None or deployment.current == build_id:
-        return
-    needed = await queues_of(client, WorkerDeploymentVersion(deployment.name, deployment.current))
-    served = await queues_of(client, WorkerDeploymentVersion(deployment.name, build_id))
-    missing = sorted(needed - served)
+    version = WorkerDeploymentVersion(deployment.name, build_id)
+    own = await polled_by(client, version)
+    needed = own
+    whose = "which it did before"
+    if deployment.current not in (None, build_id):
+        current = WorkerDeploymentVersion(deployment.name, deployment.current or "")
+        needed = await polled_by(client, current)
+        whose = f"which version {deployment.current} serves"
+    missing = await unserved(client, version, needed, within=within)
     if missing:
         raise VersionIncomplete(
-            f"no worker of version {build_id} has polled the task queue {', '.join(missing)}, "
-            f"which version {deployment.current} serves. Start one for it first."
+            f"no worker of version {build_id} polls {words(missing)}, {whose}. Start one for it "
+            "first."
         )
+    return frozenset(polled.queue for polled in own if polled.kind == "workflow")
 
 
-async def queues_of(client: Client, version: WorkerDeploymentVersion) -> frozenset[str]:
-    """Returns the task queues that workers of a version have polled for workflows."""
+async def polled_by(client: Client, version: WorkerDeploymentVersion) -> frozenset[Polled]:
+    """Returns what workers of a version poll, or have polled."""
     described = await client.workflow_service.describe_worker_deployment_version(
         DescribeWorkerDeploymentVersionRequest(
             namespace=client.namespace,
@@ -175,7 +205,15 @@ async def queues_of(client: Client, version: WorkerDeploymentVersion) -> frozens
         )
     )
     queues = described.version_task_queues
-    return frozenset(queue.name for queue in queues if queue.type == _WORKFLOWS)
+    return frozenset(
+        Polled(queue.name, _KINDS[queue.type]) for queue in queues if queue.type in _KINDS
+    )
+
+
+async def queues_of(client: Client, version: WorkerDeploymentVersion) -> frozenset[str]:
+    """Returns the task queues that workers of a version have polled for workflows."""
+    polled = await polled_by(client, version)
+    return frozenset(each.queue for each in polled if each.kind == "workflow")
 
 
 async def make_current(client: Client, version: WorkerDeploymentVersion, *, by: str) -> None:
@@ -204,8 +242,13 @@ async def make_current(client: Client, version: WorkerDeploymentVersion, *, by: 
 
 def visibility_query(version: WorkerDeploymentVersion) -> str:
     """Returns the condition of a visibility query for the runs that are on a version."""
-    value = f"{version.deployment_name}:{version.build_id}".replace("'", "''")
-    return f"TemporalWorkerDeploymentVersion = '{value}'"
+    value = f"{version.deployment_name}:{version.build_id}"
+    return f"TemporalWorkerDeploymentVersion = {quoted_value(value)}"
+
+
+def quoted_value(value: str) -> str:
+    """Returns a text as a value of a visibility query."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _deployment(info: WorkerDeploymentInfo) -> Deployment:

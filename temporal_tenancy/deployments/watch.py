@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 from temporalio import activity, workflow
+from temporalio.client import Client
 from temporalio.common import RetryPolicy, WorkerDeploymentVersion
 
 from temporal_tenancy.control_plane.tables import ReleaseState
@@ -19,7 +20,9 @@ from temporal_tenancy.core.jobs import JobPriority, platform_job
 from temporal_tenancy.dead_letters.alert_words import RELEASE_HALTED
 from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
 from temporal_tenancy.deployments.comparison import compare
+from temporal_tenancy.deployments.polling import POLLED_WITHIN, unserved, words
 from temporal_tenancy.deployments.releases import Release, Releases
+from temporal_tenancy.deployments.versions import polled_by
 from temporal_tenancy.postgres.database import current_database, platform_session
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
@@ -83,9 +86,17 @@ class WatchRelease:
 class Watch:
     """Halts releases that are worse than their bounds."""
 
-    def __init__(self, sinks: Sequence[AlertSink]) -> None:
-        """`sinks` receive each alert, in addition to the log."""
+    def __init__(
+        self, sinks: Sequence[AlertSink], *, polled_within: timedelta = POLLED_WITHIN
+    ) -> None:
+        """Keeps what all looks share.
+
+        Args:
+            sinks: receive each alert, in addition to the log.
+            polled_within: how long ago a worker that still runs has polled at most.
+        """
         self._sinks = sinks
+        self._polled_within = polled_within
 
     @platform_activity("compares a release's runs with the others', over all tenants")
     @heartbeating()
@@ -96,12 +107,11 @@ class Watch:
         release = await releases.find(version)
         if release is None or not release.is_ramping:
             return _standing(release)
-        compared = await compare(activity.client(), release)
-        faults = [fault for each in compared if (fault := each.fault(release.bounds)) is not None]
-        if not faults:
+        fault = await self._fault(activity.client(), release)
+        if fault is None:
             return _standing(release)
         halted = await releases.end(
-            version, ReleaseState.HALTED, reason=f"{faults[0]}.", by=NAME, only_ramping=True
+            version, ReleaseState.HALTED, reason=fault, by=NAME, only_ramping=True
         )
         if halted is None:  # an operator was faster
             return _standing(await releases.find(version))
@@ -117,6 +127,21 @@ class Watch:
         async with platform_session("send an alert for a halted release") as session:
             await tell(session, _alert(halted), self._sinks)
         return _standing(halted)
+
+    async def _fault(self, client: Client, release: Release) -> str | None:
+        """Says in a sentence why the release is to be halted; None if it is well."""
+        if release.odd is not None:
+            return f"its row is impossible: {release.odd}"
+        polled = await polled_by(client, release.version)
+        served = [each for each in polled if release.serves(each.queue)]
+        missing = await unserved(client, release.version, served, within=self._polled_within)
+        if missing:
+            return f"none of its workers polls {words(missing)} any more."
+        for compared in await compare(client, release):
+            fault = compared.fault(release.bounds, release.cohort)
+            if fault is not None:
+                return f"{fault}."
+        return None
 
 
 def _standing(release: Release | None) -> Watched:

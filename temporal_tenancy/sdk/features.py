@@ -48,8 +48,9 @@ class Feature:
     schedules: tuple[PlatformSchedule, ...] = ()  # of its platform jobs
     # Makes further activities for each worker, which know what it serves.
     of_worker: Callable[[Served], tuple[Activity, ...]] | None = None
-    # Returns the worker version on which a client starts a tenant's run; None: the current one.
-    version_of: Callable[[str], Awaitable[WorkerDeploymentVersion | None]] | None = None
+    # Returns the worker version on which a client starts a tenant's run on a task queue; None: the
+    # current one.
+    version_of: Callable[[str, str], Awaitable[WorkerDeploymentVersion | None]] | None = None
     # Makes the context that is entered around the run of each worker, in its event loop.
     around_workers: Callable[[], AbstractAsyncContextManager[object]] | None = None
     # Returns the process's metrics in Prometheus' text format, for its health port. It is called

@@ -21,34 +21,76 @@ _BAD: Final = (
 
 
 def _release_to_everybody() -> None:
-    replace(Release, "has", lambda self, tenant_id: self.is_ramping)
+    replace(Release, "has", lambda self, tenant_id, queue: self.is_ramping)
 
 
 def _go_on_after_the_end() -> None:
     replace(Releases, "ramping", Releases.all)
-    replace(Release, "has", lambda self, tenant: self.cohort.has(tenant, self.build_id))
+    replace(Release, "has", lambda self, tenant, queue: self._is_for(tenant))
 
 
 def _allow_two_cohorts() -> None:
-    replace(releases, "_refuse_two_cohorts", lambda version, cohort, others: None)
+    replace(releases, "_refuse_two_cohorts", lambda *_: None)
 
 
 def _start_on_the_current_version() -> None:
-    async def none(self: TenancyClientOutbound, tenant_id: str) -> Any:
+    async def none(self: TenancyClientOutbound, tenant_id: str, queue: str) -> Any:
         return None
 
     replace(TenancyClientOutbound, "_released", none)
 
 
 def _find_no_fault() -> None:
-    replace(Compared, "fault", lambda self, bounds: None)
+    replace(Compared, "fault", lambda self, bounds, cohort=None: None)
 
 
 def _move_every_run() -> None:
     replace(guard, "_PINNED", guard._UPGRADING)
 
 
+def _pin_on_every_queue() -> None:
+    replace(Release, "serves", lambda self, queue: True)
+
+
+def _count_runs() -> None:
+    def fault(self: Compared, bounds: Any, cohort: Any = None) -> str | None:
+        bad = self.new_failed / self.new_ended > bounds.max_failures if self.new_ended else False
+        return "worse" if self.new_ended >= bounds.min_runs and bad else None
+
+    replace(Compared, "fault", fault)
+
+
+def _believe_an_odd_row() -> None:
+    plain = releases._release
+
+    def believing(row: Any) -> Release:
+        found = plain(row)
+        if found.odd is not None:
+            raise releases.ReleaseInvalid(found.odd)
+        return found
+
+    replace(releases, "_release", believing)
+
+
 DEPLOY_FAULTS: Final = [
+    Mutant(
+        "pinned-on-every-queue",
+        "a release pins runs on queues that its workers do not serve",
+        (f"{RELEASES}::test_a_release_is_for_the_queues_that_its_workers_serve",),
+        seed=_pin_on_every_queue,
+    ),
+    Mutant(
+        "runs-counted",
+        "one customer's failed runs halt a release",
+        (f"{RELEASES}::test_a_release_is_halted_for_more_failures_or_longer_runs",),
+        seed=_count_runs,
+    ),
+    Mutant(
+        "odd-row-believed",
+        "one odd row of the releases stops every tenant's start",
+        (f"{RELEASES}::test_an_odd_row_is_refused_by_the_table_and_ignored_where_it_is_there",),
+        seed=_believe_an_odd_row,
+    ),
     Mutant(
         "released-to-everybody",
         "a release gives its version to every tenant",

@@ -44,7 +44,7 @@ def ramp(
         str,
         typer.Option(
             metavar="PERCENT",
-            help="Halt it if so many more of its runs fail than on the other versions.",
+            help="Halt it if runs of so many more of its tenants fail than on the other versions.",
         ),
     ] = "10%",
     max_slowdown: Annotated[
@@ -56,6 +56,12 @@ def ramp(
     min_runs: Annotated[
         int, typer.Option(metavar="N", help="How many of its runs are compared at least.")
     ] = 5,
+    min_tenants: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Of how many tenants runs must fail at least before it is halted."
+        ),
+    ] = 2,
     deployment: Name = None,
     json: Json = False,
 ) -> None:
@@ -73,6 +79,7 @@ def ramp(
             max_failures=max_failures,
             max_slowdown=max_slowdown,
             min_runs=min_runs,
+            min_tenants=min_tenants,
             deployment=deployment,
         ),
         json=json,
@@ -81,7 +88,10 @@ def ramp(
 
 @app.command()
 def promote(build: Build, deployment: Name = None, json: Json = False) -> None:
-    """Make a version the current one: new runs of all tenants start on it."""
+    """Make a version the current one: new runs of all tenants start on it.
+
+    Releases of older versions end.
+    """
     from temporal_tenancy.cli import deployments
 
     perform(deployments.promote(build, deployment=deployment), json=json)
@@ -102,7 +112,10 @@ def rollback(
     deployment: Name = None,
     json: Json = False,
 ) -> None:
-    """End the release of a version. If it is the current one, go back to the one before."""
+    """End the release of a version. If it is the current one, go back to the one before.
+
+    A version that was halted or rolled back itself is passed over.
+    """
     from temporal_tenancy.cli import deployments
 
     perform(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from temporalio import client
 from temporalio.api.common.v1 import Payload
 from temporalio.common import PinnedVersioningOverride, VersioningOverride
+from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import (
@@ -29,6 +31,8 @@ from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.interceptors._schedules import restamping, stamp_schedule
 from temporal_tenancy.sdk.list_filter import narrowed
 from temporal_tenancy.sdk.stamps import Stamp, fair
+
+log: Final = logging.getLogger(__name__)
 
 AnyStart = client.StartWorkflowInput | client.UpdateWithStartStartWorkflowInput
 
@@ -55,19 +59,30 @@ class TenancyClientOutbound(client.OutboundInterceptor):
     async def start_workflow(
         self, input: client.StartWorkflowInput
     ) -> client.WorkflowHandle[Any, Any]:
+        named = input.versioning_override
         await self._stamp_start(input)
         # An eager start bypasses the task queue, and with it fairness.
         input.request_eager_start = False
-        return await self.next.start_workflow(input)
+        try:
+            return await self.next.start_workflow(input)
+        except RPCError as error:
+            _take_back_pin(input, named, error)
+            return await self.next.start_workflow(input)
 
     async def start_update_with_start_workflow(
         self, input: client.StartWorkflowUpdateWithStartInput
     ) -> client.WorkflowUpdateHandle[Any]:
-        stamp = await self._stamp_start(input.start_workflow_input)
+        start = input.start_workflow_input
+        named = start.versioning_override
+        stamp = await self._stamp_start(start)
         if stamp is not None:
             update = input.update_workflow_input
             update.headers = header.write(update.headers, stamp.scope)
-        return await self.next.start_update_with_start_workflow(input)
+        try:
+            return await self.next.start_update_with_start_workflow(input)
+        except RPCError as error:
+            _take_back_pin(start, named, error)
+            return await self.next.start_update_with_start_workflow(input)
 
     async def create_schedule(self, input: client.CreateScheduleInput) -> client.ScheduleHandle:
         self._own(input.id, "create the schedule")
@@ -220,13 +235,13 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         stamp.check(input.headers, input.search_attributes, what=job.name)
         stamp.put_on(input, caller=current, weight=await self._weight(scope))
         if isinstance(scope, TenantScope) and input.versioning_override is None:
-            input.versioning_override = await self._released(scope.tenant_id)
+            input.versioning_override = await self._released(scope.tenant_id, input.task_queue)
         return stamp
 
-    async def _released(self, tenant_id: str) -> VersioningOverride | None:
+    async def _released(self, tenant_id: str, queue: str) -> VersioningOverride | None:
         """Returns the worker version that a feature gives a tenant; its children inherit it."""
         for version_of in self.choosers:
-            version = await version_of(tenant_id)
+            version = await version_of(tenant_id, queue)
             if version is not None:
                 return PinnedVersioningOverride(version)
         return None
@@ -260,6 +275,22 @@ class TenancyClientOutbound(client.OutboundInterceptor):
         else:
             with _observing_refusals():
                 agreement.check_task_token(current_scope(), reference, what=what)
+
+
+def _take_back_pin(input: AnyStart, named: VersioningOverride | None, error: RPCError) -> None:
+    """Leaves out the version that a feature chose, if the server does not start a run on it.
+
+    Raises:
+        RPCError: the caller named the version, or the server refuses for another reason.
+    """
+    chosen = input.versioning_override
+    if chosen is None or chosen is named or error.status is not RPCStatusCode.FAILED_PRECONDITION:
+        raise error
+    log.warning(
+        "release.not_served",
+        extra={"workflow_id": input.id, "queue": input.task_queue, "reason": error.message},
+    )
+    input.versioning_override = None
 
 
 @contextmanager

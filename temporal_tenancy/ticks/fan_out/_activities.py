@@ -9,7 +9,7 @@ from temporalio import activity
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.ledger import Entry, Turn
@@ -54,10 +54,6 @@ STARTED_BY: Final = "tenancy-shard"  # the memo with the run id of the shard tha
 
 class RunGone(TenancyError):
     """The server no longer has a tenant's run, so nobody knows how it ended."""
-
-
-class VersionGone(TenancyError):
-    """The worker version that is released to a tenant does not serve its job's queue."""
 
 
 @platform_activity("plans a fan-out: enumerates tenants and writes the ledger")
@@ -182,7 +178,9 @@ class ShardPages:
                         tenant_id=turn.tenant_id,
                         weight=weight,
                         due_at=due_at,
-                        released=any(release.has(turn.tenant_id) for release in releases),
+                        released=any(
+                            release.has(turn.tenant_id, job.queue) for release in releases
+                        ),
                     )
                 )
         if skipped:
@@ -269,10 +267,9 @@ async def start_released(request: StartReleased) -> StartedRun | None:
 
     The server's `versioning_override` of a child start needs server 1.32, which earlier ones
     ignore. A client's start is heeded by all. The client chooses the version, so a release that
-    has ended since the page was read no longer counts.
+    has ended since the page was read, or whose workers have, no longer counts.
 
     Raises:
-        VersionGone: the version's workers do not serve the job's queue.
         TenancyError: the start is refused.
         RPCError: the server does not answer.
     """
@@ -294,13 +291,6 @@ async def start_released(request: StartReleased) -> StartedRun | None:
             run_id = handle.first_execution_run_id
     except WorkflowAlreadyStartedError:
         run_id = None
-    except RPCError as error:
-        if error.status is not RPCStatusCode.FAILED_PRECONDITION:
-            raise
-        raise VersionGone(
-            f"{request.workflow_id} did not start, because the workers of the version that is "
-            f"released to {request.tenant_id} do not serve the queue {job.queue}: {error.message}"
-        ) from None
     described = await client.get_workflow_handle(request.workflow_id, run_id=run_id).describe()
     # An earlier attempt of this activity may have started it.
     if run_id is None and await described.memo_value(STARTED_BY, default=None) != request.shard_run:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.errors import CheckViolation
 from sqlalchemy.exc import DBAPIError
 from temporalio.common import WorkerDeploymentVersion
 
@@ -43,6 +46,8 @@ from tests.fixtures.log_lines import LogLines
 TENANTS = ("acme", "globex", "initech")
 NEW = WorkerDeploymentVersion("app", "v2")
 OTHER = WorkerDeploymentVersion("app", "v3")
+ELSEWHERE = WorkerDeploymentVersion("svc", "s2")
+QUEUE = "bulk"
 
 
 @pytest.fixture
@@ -57,9 +62,12 @@ async def ramp(
     database: Database,
     cohort: Cohort,
     version: WorkerDeploymentVersion = NEW,
+    queues: Sequence[str] | None = None,
 ) -> Release:
     directory = ControlPlaneDirectory(database)
-    return await releases.ramp(version, cohort, Bounds(), directory=directory, by="ada")
+    return await releases.ramp(
+        version, cohort, Bounds(), directory=directory, by="ada", queues=queues
+    )
 
 
 def named(*tenants: str) -> Cohort:
@@ -99,8 +107,26 @@ def test_a_cohort_is_by_name_or_a_share() -> None:
     for tenants, share in bad:
         with pytest.raises(ReleaseInvalid):
             Cohort(tenants, share)
-    with pytest.raises(ReleaseInvalid):
-        Bounds(max_slowdown=1.0)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"max_slowdown": 1.0},
+        {"max_slowdown": math.inf},
+        {"max_slowdown": math.nan},
+        {"max_slowdown": 1e13},
+        {"max_failures": 0.0},
+        {"max_failures": math.nan},
+        {"max_failures": math.inf},
+        {"min_runs": 0},
+        {"min_runs": 10**12},
+        {"min_tenants": 0},
+    ],
+)
+def test_a_bound_that_disarms_the_halt_is_refused(bounds: dict[str, Any]) -> None:
+    with pytest.raises(ReleaseInvalid, match="at most 1,000"):
+        Bounds(**bounds)
 
 
 async def test_a_release_gives_its_tenants_the_version_until_it_ends(
@@ -108,22 +134,109 @@ async def test_a_release_gives_its_tenants_the_version_until_it_ends(
 ) -> None:
     await ramp(releases, database, named("acme"))
     versions = ReleasedVersions(database, seconds=0)
-    assert await versions.version_of("acme") == NEW
-    assert await versions.version_of("globex") is None
+    assert await versions.version_of("acme", QUEUE) == NEW
+    assert await versions.version_of("globex", QUEUE) is None
     with enter(TenantScope("acme")):  # a tenant's own code may start its jobs
-        assert await versions.version_of("acme") == NEW
+        assert await versions.version_of("acme", QUEUE) == NEW
     ended = await releases.end(NEW, ReleaseState.ROLLED_BACK, reason="worse", by="ada")
     assert ended is not None
     assert (ended.state, ended.reason) == (ReleaseState.ROLLED_BACK, "worse")
-    assert await versions.version_of("acme") is None
+    assert await versions.version_of("acme", QUEUE) is None
     assert await releases.end(NEW, ReleaseState.ROLLED_BACK, reason=None, by="ada") is None
+
+
+async def test_a_release_is_for_the_queues_that_its_workers_serve(
+    releases: Releases, database: Database
+) -> None:
+    await ramp(releases, database, named("acme"), queues=["bulk"])
+    versions = ReleasedVersions(database, seconds=0)
+    assert await versions.version_of("acme", "bulk") == NEW
+    assert await versions.version_of("acme", "other") is None
+    # Releases of two deployments do not meet on different queues, and on the same they do.
+    await ramp(releases, database, Cohort(share=1.0), ELSEWHERE, queues=["other"])
+    assert await versions.version_of("acme", "other") == ELSEWHERE
+    assert await versions.version_of("acme", "bulk") == NEW
+    with pytest.raises(TenantInTwoCohorts, match="acme gets version v2 of app already"):
+        await ramp(releases, database, Cohort(share=1.0), ELSEWHERE, queues=["bulk", "other"])
+
+
+ODD_ROWS = (
+    "tenants = '{}'",
+    "tenants = array[null]::text[]",
+    "max_failures = 5",
+    "max_failures = 'NaN'",
+    "max_slowdown = 'Infinity'",
+    "max_slowdown = 'NaN'",
+)
+
+
+async def test_an_odd_row_is_refused_by_the_table_and_ignored_where_it_is_there(
+    releases: Releases, database: Database, database_urls: DatabaseUrls, log_lines: LogLines
+) -> None:
+    await ramp(releases, database, named("acme"))
+    await ramp(releases, database, named("globex"), OTHER)
+    versions = ReleasedVersions(database, seconds=0)
+    with connect(database_urls.owner) as owner:
+        for odd in ODD_ROWS:
+            with pytest.raises(CheckViolation), owner.transaction():
+                owner.execute(f"update tenancy.releases set {odd} where build_id = 'v2'")
+        owner.execute(
+            "alter table tenancy.releases drop constraint ck_releases_bounds,"
+            " drop constraint ck_releases_tenants"
+        )
+        good = owner.execute(
+            "select tenants, max_failures, max_slowdown from tenancy.releases where build_id = 'v2'"
+        ).fetchone()
+        for odd in ODD_ROWS:
+            owner.execute(f"update tenancy.releases set {odd} where build_id = 'v2'")
+            assert await versions.version_of("acme", QUEUE) is None, odd
+            assert await versions.version_of("globex", QUEUE) == OTHER, odd
+            [found] = [each for each in await releases.all() if each.version == NEW]
+            assert found.odd is not None
+            ended = await releases.end(NEW, ReleaseState.ROLLED_BACK, reason="odd", by="ada")
+            assert ended is not None
+            assert ended.state is ReleaseState.ROLLED_BACK
+            owner.execute(
+                "update tenancy.releases set state = 'ramping', tenants = %s, max_failures = %s,"
+                " max_slowdown = %s where build_id = 'v2'",
+                good,
+            )
+    assert "release.odd" in log_lines.text
+    assert await versions.version_of("acme", QUEUE) == NEW
+
+
+async def test_a_row_of_an_earlier_release_goes_on(
+    releases: Releases, database: Database, database_urls: DatabaseUrls
+) -> None:
+    with connect(database_urls.owner) as owner:  # it names none of the new columns
+        owner.execute(
+            "insert into tenancy.releases (deployment, build_id, state, tenants, max_failures,"
+            " max_slowdown, min_runs, changed_by)"
+            " values ('app', 'v2', 'ramping', '{acme}', 0.1, 3, 5, 'ada')"
+        )
+    assert await ReleasedVersions(database).version_of("acme", "any") == NEW
+    [release] = await releases.ramping()
+    assert (release.queues, release.bounds) == (None, Bounds())
+
+
+async def test_a_version_that_was_taken_back_says_so_until_it_is_promoted_again(
+    releases: Releases, database: Database
+) -> None:
+    await releases.take_back(NEW, reason="bad", by="ada")  # it was never ramped
+    [release] = await releases.all()
+    assert (release.state, release.reason) == (ReleaseState.ROLLED_BACK, "bad")
+    again = await releases.end(NEW, ReleaseState.ROLLED_BACK, reason="once more", by="ada")
+    assert again is None
+    await releases.end(NEW, ReleaseState.PROMOTED, reason=None, by="ada")
+    taken = await releases.take_back(NEW, reason="worse", by="ada")
+    assert (taken.state, taken.reason) == (ReleaseState.ROLLED_BACK, "worse")
 
 
 async def test_a_relay_reads_them_and_changes_none(
     releases: Releases, database: Database, relay_database: Database
 ) -> None:
     await ramp(releases, database, named("acme"))
-    assert await ReleasedVersions(relay_database).version_of("acme") == NEW
+    assert await ReleasedVersions(relay_database).version_of("acme", QUEUE) == NEW
     with pytest.raises(DBAPIError, match="permission denied"):
         await Releases(relay_database).end(NEW, ReleaseState.HALTED, reason=None, by="a relay")
 
@@ -132,7 +245,7 @@ async def test_without_the_database_everybody_starts_on_the_current_version(
     log_lines: LogLines,
 ) -> None:
     away = Database(platform_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
-    assert await ReleasedVersions(away).version_of("acme") is None
+    assert await ReleasedVersions(away).version_of("acme", QUEUE) is None
     assert "releases.unread" in log_lines.text
     tenants_only = Database(tenant_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
     assert deployments(tenants_only).version_of is None
@@ -142,12 +255,12 @@ async def test_without_the_database_everybody_starts_on_the_current_version(
 async def test_many_starts_at_once_cost_one_query(releases: Releases, database: Database) -> None:
     await ramp(releases, database, named("acme"))
     versions = ReleasedVersions(database)
-    found = await asyncio.gather(*(versions.version_of(tenant) for tenant in TENANTS * 50))
+    found = await asyncio.gather(*(versions.version_of(tenant, QUEUE) for tenant in TENANTS * 50))
     assert found.count(NEW) == 50
     await releases.end(NEW, ReleaseState.ROLLED_BACK, reason=None, by="ada")
-    assert await versions.version_of("acme") == NEW  # for 5 s
+    assert await versions.version_of("acme", QUEUE) == NEW  # for 5 s
     later = replace(versions, clock=lambda: float("inf"))
-    assert await later.version_of("acme") is None
+    assert await later.version_of("acme", QUEUE) is None
 
 
 async def test_a_release_can_grow_and_begins_anew_once_it_has_ended(
@@ -204,21 +317,42 @@ async def test_the_database_of_an_earlier_release_has_no_releases(
     assert list(await releases.all()) == []
 
 
-GOOD = Compared("a.job", 20, 20, 1, 100, 5, 2.0, 1.9)
+GOOD = Compared(
+    "a.job",
+    new_runs=20,
+    new_ended=20,
+    new_failed=1,
+    old_ended=100,
+    old_failed=5,
+    new_tenants=20,
+    new_bad=1,
+    old_tenants=100,
+    old_bad=5,
+    new_seconds=2.0,
+    old_seconds=1.9,
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
         ({}, None),
-        ({"new_failed": 3}, None),  # 10 % more is the bound
-        ({"new_failed": 5}, "5 of 20 runs of a.job failed"),
-        ({"new_runs": 4, "new_ended": 4, "new_failed": 4}, None),  # too few
-        ({"new_failed": 20, "old_failed": 100}, None),  # as bad as the others
+        ({"new_bad": 3}, None),  # 10 % more is the bound
+        ({"new_failed": 5, "new_bad": 5}, "5 of 20 runs of a.job failed, of 5 of 20 tenants"),
+        ({"new_runs": 4, "new_ended": 4, "new_failed": 4, "new_bad": 4}, None),  # too few
+        ({"new_bad": 20, "old_bad": 100}, None),  # as bad as the others
+        ({"new_failed": 20, "new_tenants": 5, "new_bad": 1}, None),  # one customer
+        # One customer elsewhere is no comparison.
+        ({"new_bad": 20, "old_failed": 100, "old_tenants": 1, "old_bad": 1}, "20 tenants, and"),
         ({"new_seconds": 6.5}, None),  # within the times' own error
         ({"new_seconds": 9.0}, "takes 9 s, and 1.9 s on the other versions"),
         ({"new_ended": 0, "new_failed": 0, "new_seconds": 60.0}, "takes 1 min"),  # it hangs
         ({"new_seconds": 60.0, "old_seconds": None}, None),  # nothing to compare with
+        ({"new_seconds": 60.0, "own_seconds": 50.0}, None),  # its tenants are always slow
+        (
+            {"new_seconds": 60.0, "old_seconds": None, "own_seconds": 9.0},
+            "takes 1 min, and 9 s before the release",
+        ),
     ],
 )
 def test_a_release_is_halted_for_more_failures_or_longer_runs(
@@ -227,6 +361,13 @@ def test_a_release_is_halted_for_more_failures_or_longer_runs(
     found = replace(GOOD, **changes).fault(Bounds())  # type: ignore[arg-type]
     assert (found is None) == (fault is None)
     assert fault is None or (found is not None and fault in found)
+
+
+def test_a_cohort_of_one_tenant_is_halted_for_its_failures() -> None:
+    alone = replace(GOOD, new_failed=20, new_tenants=1, new_bad=1)
+    assert alone.fault(Bounds(), named("acme")) is not None
+    assert alone.fault(Bounds(), named("acme", "globex")) is None
+    assert alone.fault(Bounds(), Cohort(share=0.5)) is None
 
 
 def test_a_worker_has_a_deployment_and_a_build_id_or_neither() -> None:
@@ -241,7 +382,17 @@ def test_a_worker_has_a_deployment_and_a_build_id_or_neither() -> None:
 
 @pytest.mark.parametrize(
     ("deployment", "build"),
-    [("my.app", "v2"), ("a:b", "v2"), ("", "v2"), ("app", ""), ("app", "v\x1b2"), ("a" * 101, "v")],
+    [
+        ("my.app", "v2"),
+        ("a:b", "v2"),
+        ("", "v2"),
+        ("app", ""),
+        ("app", "v\x1b2"),
+        ("a" * 101, "v"),
+        ("app", "v\\"),
+        ("app", "é"),
+        ("app", "v'"),
+    ],
 )
 def test_a_version_that_the_server_would_refuse_is_refused(deployment: str, build: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
@@ -281,3 +432,5 @@ def test_the_version_before_the_current_one_is_the_last_that_was_current() -> No
     ]
     assert Deployment("app", "v3", versions).before_current() == "v2"
     assert Deployment("app", "v3", versions[:1]).before_current() is None
+    assert Deployment("app", "v3", versions).before_current({"v2"}) == "v1"
+    assert Deployment("app", "v3", versions).before_current({"v2", "v1"}) is None

@@ -288,7 +288,10 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
         [release] = [v["release"] for v in app_document["versions"] if v["build_id"] == "v2"]
         assert (release["state"], release["build_id"]) == ("halted", "v2")
         # Whichever was seen first: the ledger's runs of the job, or the server's of all jobs.
-        assert re.match("5 of 5 runs of .* failed, and 0 of ", release["reason"])
+        assert re.match(
+            "5 of 5 runs of .* failed, of 5 of 5 tenants, and on the other versions 0 of ",
+            release["reason"],
+        )
         caught_up = await fan_out(app, "a", run="2")
         assert (caught_up.succeeded, caught_up.already, caught_up.failed) == (5, 5, 0)
         assert await version_of(app, f"t000/{JOB}/a") == "v1"
