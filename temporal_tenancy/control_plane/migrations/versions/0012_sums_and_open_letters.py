@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 _SUMS = ("worker_seconds", "database_seconds", "attempts", "workflows")
 _MOST = 1_000_000_000_000_000
