@@ -78,9 +78,11 @@ def csv_of(by: By, rows: Iterable[Usage]) -> str:
 
 async def _rows(tenant: str | None, by: By, since: datetime, until: datetime) -> Sequence[Usage]:
     async with control_plane() as database:
-        if tenant is not None and tenant != PLATFORM:
+        rows = await read_usage(database, since=since, until=until, tenant=tenant, by=by)
+        if not rows and tenant is not None and tenant != PLATFORM:
+            # One that the directory has forgotten still has used what it used.
             await known_tenant(database, tenant_id(tenant))
-        return await read_usage(database, since=since, until=until, tenant=tenant, by=by)
+        return rows
 
 
 def _span(since: str | None, until: str | None) -> tuple[datetime, datetime]:

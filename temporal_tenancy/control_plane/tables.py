@@ -39,6 +39,8 @@ NAMING_CONVENTION: Final = {
 
 TEXT_MAX_CHARACTERS: Final = 1_000
 """The limit of texts that a tenant's role can write to the library's tables."""
+USED_MAX: Final = 1_000_000_000_000_000
+"""The limit of the sums of what a job used in an hour; it and its sums fit a float exactly."""
 
 
 class LedgerState(StrEnum):
@@ -71,6 +73,10 @@ class DeadLetterState(StrEnum):
     DISCARDED = "discarded"  # an operator decided not to run it again
 
 
+IS_OPEN: Final = f"status = '{DeadLetterState.OPEN}'"
+"""In SQL, the condition of a partial index."""
+
+
 class ReleaseState(StrEnum):
     """The state of a worker version's release to some tenants first."""
 
@@ -94,6 +100,11 @@ def readable(*columns: str) -> str:
 def short(*columns: str) -> str:
     """Returns SQL that checks that texts have at most `TEXT_MAX_CHARACTERS` characters."""
     return " and ".join(f"char_length({column}) <= {TEXT_MAX_CHARACTERS}" for column in columns)
+
+
+def used(*columns: str) -> str:
+    """Returns SQL that checks that sums are numbers from 0 to `USED_MAX`; NaN exceeds all."""
+    return " and ".join(f"{column} between 0 and {USED_MAX}" for column in columns)
 
 
 class ControlPlane(DeclarativeBase):
@@ -331,6 +342,8 @@ class DeadLetterRow(ControlPlane):
         Index(None, "status", "failed_at"),
         Index(None, "fingerprint", "status"),
         Index("ix_dead_letters_untold", "fingerprint", postgresql_where=text("told_at is null")),
+        # For the metrics, which read each tenant's open letters apart.
+        Index("ix_dead_letters_open", "tenant_id", "failed_at", postgresql_where=text(IS_OPEN)),
     )
 
 
@@ -395,7 +408,12 @@ class MeteredHourRow(ControlPlane):
     attempts: Mapped[int] = mapped_column(BigInteger(), server_default=text("0"))
     workflows: Mapped[int] = mapped_column(BigInteger(), server_default=text("0"))
 
-    __table_args__ = (Index(None, "hour"),)
+    __table_args__ = (
+        CheckConstraint(
+            used("worker_seconds", "database_seconds", "attempts", "workflows"), name="sums"
+        ),
+        Index(None, "hour"),
+    )
 
 
 class RunningProcessRow(ControlPlane):

@@ -24,7 +24,14 @@ _FORMULA: Final = "=+\\-@＝＋－＠"
 _ENDS: Final = ";|\t\r\n"  # what ends a cell for readers that split at another character
 # What a spreadsheet may strip before it looks for a formula. The mark is included: a cell that
 # already has a mark gets another one, so that `original_cell` never removes a mark of the cell's.
-_BEFORE: Final = r"""(?:(?![;|\t\r\n])[\s"'\x00-\x1f\u200b-\u200f\u2060\ufeff])*"""
+# Blanks, quotes, controls, and what is not seen: formats, fillers and selectors of variants.
+_UNSEEN: Final = (
+    r"\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2"
+    r"\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_BEFORE: Final = rf"""(?:(?![;|\t\r\n])[\s"'{_UNSEEN}])*"""
 _PLACES: Final = (
     rf"(?:\A(?={{mark}}{_BEFORE}[{_FORMULA}\t\r\n])"
     rf"|(?<=[{_ENDS}])(?={{mark}}{_BEFORE}[{_FORMULA}]))"

@@ -15,7 +15,7 @@ from typing import Final, Literal
 log: Final = logging.getLogger(__name__)
 
 
-AttemptOutcome = Literal["succeeded", "failed", "cancelled"]
+AttemptOutcome = Literal["succeeded", "failed", "cancelled", "deferred"]
 RunOutcome = Literal["succeeded", "failed", "cancelled", "continued"]
 Place = Literal["workflow", "activity", "message", "client"]
 StartOutcome = Literal["started", "already", "retried", "dead", "away", "released"]

@@ -23,6 +23,7 @@ PROBES_MAX_AGE: Final = 5.0  # seconds that a result is cached
 PROBE_TIMEOUT: Final = 3.0  # seconds
 REQUEST_TIMEOUT: Final = 5.0  # seconds for a client to send its request, and for the answer
 CONNECTIONS: Final = 32  # at once; one more closes the oldest, so slow clients hide no answer
+SHARED_FOR: Final = 1.0  # seconds that scrapes share an answer, so that many cost no more than one
 SHUTDOWN_LOOK: Final = 0.05  # seconds between two looks of the server whether it is to end
 
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -112,6 +113,7 @@ class Scrape:
     text: Callable[[], bytes]  # Prometheus' text format; is called in a thread, asks no server
     token: str | None = field(default=None, repr=False)
     """`Authorization: Bearer <token>` is required; None: whoever reaches the port may scrape."""
+    shared_for: float = SHARED_FOR  # seconds
 
     def allows(self, authorization: str | None) -> bool:
         """Whether a request with this header may scrape."""
@@ -120,6 +122,24 @@ class Scrape:
         scheme, _, given = (authorization or "").partition(" ")
         is_right = hmac.compare_digest(given.strip().encode(), self.token.encode())
         return scheme.lower() == "bearer" and is_right
+
+
+class _Shared:
+    """The text of a scrape. Those who ask while one reads it, or soon after, get the same."""
+
+    def __init__(self, scrape: Scrape) -> None:
+        self._scrape = scrape
+        self._lock = threading.Lock()
+        self._text = b""
+        self._until = float("-inf")
+
+    def text(self) -> bytes:
+        """Returns a text of the last moment."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._text = self._scrape.text()
+                self._until = time.monotonic() + self._scrape.shared_for
+            return self._text
 
 
 Answer = tuple[int, Mapping[str, object]]  # the status, and the document
@@ -151,6 +171,7 @@ async def serving(
     """
     listener = listen(host, port, otherwise=otherwise)
     loop = asyncio.get_running_loop()
+    shared = None if scrape is None else _Shared(scrape)
     doors: Mapping[str, Callable[[], Coroutine[Any, Any, Answer]]] = {
         "/healthz": lambda: _liveness(health),
         "/readyz": lambda: _readiness(health),
@@ -162,8 +183,8 @@ async def serving(
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            if path == "/metrics" and scrape is not None:
-                self._scrape(scrape)
+            if path == "/metrics" and scrape is not None and shared is not None:
+                self._scrape(scrape, shared)
                 return
             door = doors.get(path)
             if door is None:
@@ -178,13 +199,13 @@ async def serving(
 
         do_HEAD = do_GET
 
-        def _scrape(self, scrape: Scrape) -> None:
+        def _scrape(self, scrape: Scrape, shared: _Shared) -> None:
             if not scrape.allows(self.headers.get("Authorization")):
                 reason = "a scrape needs the token: Authorization: Bearer <token>"
                 self._send(401, {"status": "refused", "reasons": [reason]}, CHALLENGE)
                 return
             try:
-                body = scrape.text()
+                body = shared.text()
             except Exception:  # of an application's own collector
                 log.exception("metrics.failed")
                 reason = "the metrics cannot be read; the log says why"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
+from sqlalchemy import text
+
+from temporal_tenancy.control_plane.tables import USED_MAX
 from temporal_tenancy.core.failures import storable
 from temporal_tenancy.core.identifiers import PLATFORM, tenant_id
 from temporal_tenancy.postgres.database import Database
@@ -15,7 +18,7 @@ from temporal_tenancy.postgres.library_text import library_text
 BATCH: Final = 5_000  # rows of one statement
 
 # In the order of the key, so that two processes that write the same rows wait, and not deadlock.
-_ADD: Final = library_text("""
+_ADD: Final = library_text(f"""
     insert into tenancy.metered_hours
         (tenant_id, job, hour, worker_seconds, database_seconds, attempts, workflows)
     select * from unnest(
@@ -24,15 +27,32 @@ _ADD: Final = library_text("""
         cast(:attempts as bigint[]), cast(:workflows as bigint[])
     )
     on conflict (tenant_id, job, hour) do update
-       set worker_seconds = metered_hours.worker_seconds + excluded.worker_seconds,
-           database_seconds = metered_hours.database_seconds + excluded.database_seconds,
-           attempts = metered_hours.attempts + excluded.attempts,
-           workflows = metered_hours.workflows + excluded.workflows
+       set worker_seconds = least(
+               metered_hours.worker_seconds + excluded.worker_seconds, {USED_MAX}
+           ),
+           database_seconds = least(
+               metered_hours.database_seconds + excluded.database_seconds, {USED_MAX}
+           ),
+           attempts = least(
+               metered_hours.attempts + excluded.attempts, {USED_MAX}
+           ),
+           workflows = least(
+               metered_hours.workflows + excluded.workflows, {USED_MAX}
+           )
+""")  # noqa: S608  # a number of our own
+_TRANSACTION: Final = text("select cast(cast(pg_current_xact_id() as text) as bigint)")
+# The server refuses to be asked about a transaction that it has not begun, such as one of a primary
+# that it has replaced.
+_STATUS: Final = text("""
+    select case
+        when cast(:transaction as xid8) < pg_current_xact_id()
+        then pg_xact_status(cast(:transaction as xid8))
+    end
 """)
 _READ: Final = """
     select {by} as name, sum(worker_seconds) as worker_seconds,
         sum(database_seconds) as database_seconds,
-        cast(sum(attempts) as bigint) as attempts, cast(sum(workflows) as bigint) as workflows
+        sum(attempts) as attempts, sum(workflows) as workflows
     from tenancy.metered_hours
     where hour >= :since and hour < :until
         and tenant_id = coalesce(cast(:tenant as text), tenant_id)
@@ -74,8 +94,16 @@ class Usage:
     used: Used
 
 
-async def add(database: Database, sums: Mapping[Key, Used]) -> None:
-    """Adds sums to the table, in one transaction."""
+async def add(
+    database: Database, sums: Mapping[Key, Used], committing: Callable[[int], None] | None = None
+) -> None:
+    """Adds sums to the table, in one transaction.
+
+    Args:
+        database: whose platform's role writes the table.
+        sums: what was used.
+        committing: is called with the transaction's id, for `is_committed`, before the commit.
+    """
     if not sums:
         return
     rows = sorted(sums.items())
@@ -95,6 +123,19 @@ async def add(database: Database, sums: Mapping[Key, Used]) -> None:
                     "workflows": list(workflows),
                 },
             )
+        transaction = (await session.scalars(_TRANSACTION)).one()
+        if committing is not None:
+            committing(int(transaction))
+
+
+async def is_committed(database: Database, transaction: int) -> bool | None:
+    """Returns whether a transaction of `add` took effect; None: it has not ended.
+
+    One that the database does not know any more did not take effect, as far as anybody can tell.
+    """
+    async with database.platform_session("ask for what was written") as session:
+        status = await session.scalar(_STATUS, {"transaction": str(transaction)})
+    return None if status == "in progress" else status == "committed"
 
 
 async def usage(
@@ -126,7 +167,12 @@ async def usage(
         return [
             Usage(
                 row.name,
-                Used(row.worker_seconds, row.database_seconds, row.attempts, row.workflows),
+                Used(
+                    row.worker_seconds,
+                    row.database_seconds,
+                    int(row.attempts),  # a sum of bigints is numeric
+                    int(row.workflows),
+                ),
             )
             for row in rows
         ]

@@ -37,7 +37,7 @@ from temporal_tenancy.sdk import core_metrics
 
 _WORKER: Final = "worker"
 _DATABASE: Final = "database"
-_OUTCOMES: Final = ("succeeded", "failed", "cancelled")
+_OUTCOMES: Final = ("succeeded", "failed", "cancelled", "deferred")
 _PLATFORM: Final = "platform"
 # What an activity's own code can be refused, by the session or by a client inside it.
 _REFUSED: Final = frozenset(

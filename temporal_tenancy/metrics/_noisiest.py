@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from heapq import nlargest
 from typing import Final
 
-from temporal_tenancy.metrics._store import OTHER
+from temporal_tenancy.metrics.catalogue import OTHER
 
 ELECTED_EVERY: Final = 60.0  # seconds
 STAYS: Final = 2.0  # times a tenant's seconds count while it has counters, so that they stay longer

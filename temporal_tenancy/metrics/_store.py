@@ -15,12 +15,30 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
-from temporal_tenancy.metrics.catalogue import CATALOGUE, Instrument, Labels
+from temporal_tenancy.core.display import printable
+from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.metrics.catalogue import (
+    ATTEMPT_SECONDS,
+    ATTEMPTS,
+    CATALOGUE,
+    OTHER,
+    RUN_SECONDS,
+    RUNS,
+    Instrument,
+    Labels,
+)
 
-OTHER: Final = "other"
 VALUES: Final = 200
-"""How many values a label may have, such as jobs; each further one counts as `other`."""
+"""How many values a label may have, such as queues; each further one counts as `other`."""
+SERIES: Final = 5_000
+"""How many combinations of labels a metric may have, but a histogram a fifth; further ones count
+as `other` in each label."""
 
+# Their job is one that this process runs. All others name the job of a row, which its tenant may
+# have written: such a job has a value of its own only if this process knows it.
+_RUN_HERE: Final = frozenset({ATTEMPTS, ATTEMPT_SECONDS, RUNS, RUN_SECONDS})
+
+_Known = dict[str, set[str]]  # values, by label
 Gauges = Mapping[Instrument, Mapping[Labels, float]]
 
 
@@ -35,10 +53,11 @@ class _Histogram:
 
 
 class Store:
-    """Values in memory, in any thread. The label values of each name and position are bounded."""
+    """Values in memory, in any thread. The values of each label and the series are bounded."""
 
-    def __init__(self, values: int = VALUES) -> None:
+    def __init__(self, values: int = VALUES, series: int = SERIES) -> None:
         self._most = values
+        self._most_series = series
         self._lock = threading.Lock()
         self._known: dict[str, set[str]] = defaultdict(set)  # by label
         self._numbers: dict[Instrument, dict[Labels, float]] = defaultdict(dict)
@@ -49,19 +68,20 @@ class Store:
         """Adds to a counter."""
         with self._lock:
             series = self._numbers[instrument]
-            key = self._bounded(instrument, labels)
+            key = self._key(instrument, labels, series)
             series[key] = series.get(key, 0.0) + value
 
     def set(self, instrument: Instrument, *labels: str, value: float) -> None:
         """Sets a gauge."""
         with self._lock:
-            self._numbers[instrument][self._bounded(instrument, labels)] = value
+            series = self._numbers[instrument]
+            series[self._key(instrument, labels, series)] = value
 
     def observe(self, instrument: Instrument, *labels: str, value: float) -> None:
         """Counts a value of a histogram."""
         with self._lock:
             series = self._histograms[instrument]
-            key = self._bounded(instrument, labels)
+            key = self._key(instrument, labels, series)
             found = series.get(key)
             if found is None:
                 found = series[key] = _Histogram(len(instrument.buckets))
@@ -69,13 +89,18 @@ class Store:
             found.sum += value
 
     def replace(self, source: str, gauges: Gauges) -> None:
-        """Replaces all gauges that were collected from `source`; values of a series are summed."""
+        """Replaces all gauges that were collected from `source`; values of a series are summed.
+
+        The values of their labels are bounded too, each time anew: what a source said once takes no
+        place of what counts later.
+        """
+        known: _Known = defaultdict(set)
         with self._lock:
             bounded: dict[Instrument, dict[Labels, float]] = {}
             for instrument, series in gauges.items():
                 sums = bounded[instrument] = {}
                 for labels, value in series.items():
-                    key = self._bounded(instrument, labels)
+                    key = self._key(instrument, labels, sums, known)
                     sums[key] = sums.get(key, 0.0) + value
             self._collected[source] = bounded
 
@@ -98,17 +123,34 @@ class Store:
                 found.append(_buckets(instrument, histograms[instrument]))
         return found
 
-    def _bounded(self, instrument: Instrument, labels: Labels) -> Labels:
-        for label, value in zip(instrument.labels, labels, strict=True):
-            known = self._known[label]
-            if value not in known:
-                if len(known) >= self._most:
-                    return tuple(
-                        value if value in self._known[label] else OTHER
-                        for label, value in zip(instrument.labels, labels, strict=True)
-                    )
-                known.add(value)
-        return labels
+    def _key(
+        self,
+        instrument: Instrument,
+        labels: Labels,
+        series: Mapping[Labels, object],
+        known: _Known | None = None,
+    ) -> Labels:
+        if labels in series:
+            return labels
+        known = self._known if known is None else known
+        named = zip(instrument.labels, labels, strict=True)
+        key = tuple([self._value(instrument, label, value, known) for label, value in named])
+        most = self._most_series // (5 if instrument.kind == "histogram" else 1)
+        return key if key in series or len(series) < most else (OTHER,) * len(key)
+
+    def _value(self, instrument: Instrument, label: str, value: str, known: _Known) -> str:
+        if label == "job":
+            if value in registry:
+                return value
+            if instrument not in _RUN_HERE:
+                return OTHER
+        values = known[label]
+        shown = printable(value)
+        if shown not in values:
+            if len(values) >= self._most:
+                return OTHER
+            values.add(shown)
+        return shown
 
 
 def described() -> Iterable[Metric]:

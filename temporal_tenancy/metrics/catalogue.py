@@ -9,6 +9,8 @@ from typing import Final, Literal
 SHORT: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LONG: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 14400, 86400)
 
+OTHER: Final = "other"
+"""The value of a label whose values are bounded, for all that have none of their own."""
 
 Labels = tuple[str, ...]  # values, in the instrument's order
 
@@ -162,6 +164,11 @@ COLLECTED: Final = Instrument(
 COLLECT_FAILURES: Final = Instrument(
     "tenancy_collect_failures", "counter", "Failed collections from a source.", ("source",)
 )
+IN_PART: Final = Instrument(
+    "tenancy_collected_in_part", "gauge",
+    "1 while a source has more rows than are counted, so that its counts are too low.",
+    ("source",),
+)  # fmt: skip
 
 CATALOGUE: Final = (
     *(PROCESS, CONFIGURED, ATTEMPTS, ATTEMPT_SECONDS, RUNS, RUN_SECONDS, REFUSALS),
@@ -171,6 +178,6 @@ CATALOGUE: Final = (
     *(TICK_TENANTS, TICK_LAG, TICK_RUNNING, TICKS_MISSED, TENANTS_MISSED),
     *(BACKLOG, BACKLOG_AGE, POLLERS, VERSIONS, PAUSED, SCHEDULES),
     OUT_OF_DATE,
-    *(COLLECTED, COLLECT_FAILURES),
+    *(COLLECTED, COLLECT_FAILURES, IN_PART),
 )
 """Every metric of the library, in the order of the documentation."""

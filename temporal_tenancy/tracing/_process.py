@@ -12,7 +12,9 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from temporalio.contrib.opentelemetry import (
     OpenTelemetryPlugin,
@@ -38,8 +40,9 @@ _lock: Final = threading.Lock()
 class Tracing:
     """The process's tracing, while it is on."""
 
-    def __init__(self, provider: ReplaySafeTracerProvider) -> None:
+    def __init__(self, provider: ReplaySafeTracerProvider, sampler: Sampler) -> None:
         self._provider = provider
+        self._sampler = sampler
         self.plugin = OpenTelemetryPlugin(add_temporal_spans=True)
         """The SDK's plugin, for the client, before or after `TenancyPlugin`."""
 
@@ -73,7 +76,7 @@ class Tracing:
         context, links = None, []
         if parents is not None:
             context = Context()  # nothing else of the running code's: no baggage
-            contexts = [_context(parent) for parent in parents]
+            contexts = [_context(parent, self._sampler, name) for parent in parents]
             if contexts:
                 context = trace.set_span_in_context(trace.NonRecordingSpan(contexts[0]), context)
             links = [Link(each) for each in contexts[1:]]
@@ -113,7 +116,8 @@ def start_tracing(service: str, *, exporter: SpanExporter | None = None) -> Trac
         resource = Resource.create()
         if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: service}))
-        provider = create_tracer_provider(resource=resource, shutdown_on_exit=False)
+        sampler = TracerProvider(shutdown_on_exit=False).sampler  # that of the variables
+        provider = create_tracer_provider(sampler, resource=resource, shutdown_on_exit=False)
         exporting = BatchSpanProcessor(exporter or OTLPSpanExporter())
         provider.add_span_processor(TenantSpans(exporting))
         trace.set_tracer_provider(provider)
@@ -124,7 +128,7 @@ def start_tracing(service: str, *, exporter: SpanExporter | None = None) -> Trac
                 "quote. Call start_tracing() first, with an exporter if you need your own."
             )
         _trace_sql()
-        tracing = Tracing(provider)
+        tracing = Tracing(provider, sampler)
         use_tracer(tracing)
         _started.append(tracing)
         return tracing
@@ -154,8 +158,14 @@ class _Open:
         self._span.set_status(Status(StatusCode.ERROR))
 
 
-def _context(traceparent: str) -> SpanContext:
-    _, trace_id, span_id, flags = traceparent.split("-")
-    return SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
-    )
+def _context(traceparent: str, sampler: Sampler, name: str) -> SpanContext:
+    """Reads the context of a row, which its tenant may have written.
+
+    It is sampled only if this process would sample a trace of that id that it began itself.
+    """
+    _, trace_id, span_id, given = traceparent.split("-")
+    flags = TraceFlags(int(given, 16) & TraceFlags.SAMPLED)
+    if flags.sampled:
+        own = sampler.should_sample(Context(), int(trace_id, 16), name)
+        flags = TraceFlags(TraceFlags.SAMPLED if own.decision is Decision.RECORD_AND_SAMPLE else 0)
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=flags)

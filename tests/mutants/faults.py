@@ -30,6 +30,7 @@ from tests.mutants.doors import DOOR_FAULTS
 from tests.mutants.files import FILE_FAULTS
 from tests.mutants.hops import HOPS, MESSAGES, STARTS, hop_mutants
 from tests.mutants.locks import LOCK_FAULTS
+from tests.mutants.measures import MEASURES
 from tests.mutants.messages import MESSAGE_FAULTS
 from tests.mutants.mutant import Mutant, replace
 from tests.mutants.payloads import PAYLOAD_FAULTS
@@ -310,6 +311,7 @@ _ALL: Final = [
     *QUOTED_FAULTS,
     *ROLE_FAULTS,
     *PROBE_FAULTS,
+    *MEASURES,
     *RAW_FAULTS,
     *hop_mutants(),
 ]

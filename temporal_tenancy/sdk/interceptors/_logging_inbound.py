@@ -40,6 +40,17 @@ from temporal_tenancy.sdk.logs import mark_reported
 log: Final = logging.getLogger(__name__)
 
 
+def _deferral() -> type[BaseException]:
+    """Returns what the SDK raises in an activity that something else completes later."""
+    try:
+        activity.raise_complete_async()
+    except BaseException as error:
+        return type(error)
+
+
+_DEFERRED: Final = _deferral()
+
+
 class LoggingActivityInbound(ActivityInboundInterceptor):
     """Logs the outcome of each attempt of an activity."""
 
@@ -70,6 +81,13 @@ class LoggingActivityInbound(ActivityInboundInterceptor):
             log.warning("activity.failed", exc_info=True, extra=failure)
             mark_reported(error)
             _observe_attempt(work, "failed", began, kind)
+            raise
+        except BaseException as error:
+            if isinstance(error, _DEFERRED):
+                log.info("activity.deferred", extra=_took(began))
+                _observe_attempt(work, "deferred", began)
+            else:  # the process ends
+                _observe_attempt(work, "failed", began, type_of(error))
             raise
         log.info("activity.succeeded", extra=_took(began))
         _observe_attempt(work, "succeeded", began)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 
 import pytest
 from hypothesis import example, given
@@ -118,3 +119,16 @@ def test_no_cell_is_a_formula_wherever_a_reader_splits(
 
 def test_every_cell_is_quoted() -> None:
     assert quoted_rows([["a", 'b"c', None, -5]]) == '"a","b""c","","-5"\r\n'
+
+
+def test_nothing_that_is_not_seen_hides_a_formula() -> None:
+    unseen = [
+        chr(code)
+        for code in (*range(0x3000), *range(0xFE00, 0x10000), *range(0xE0000, 0xE0200))
+        if unicodedata.category(chr(code)) in {"Cc", "Cf", "Zs", "Zl", "Zp"}
+    ]
+    assert len(unseen) > 150
+    for each in (*unseen, "\u034f", "\u3164", "\ufe0f", "\U000e0100"):
+        hidden = f"{each}=1+1"
+        assert safe_cell(hidden).startswith("'"), ascii(each)
+        assert original_cell(safe_cell(hidden)) == hidden

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import IntegrityError
+from temporalio import activity
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from dev.devstack.postgres import DatabaseUrls
@@ -28,12 +32,14 @@ from temporal_tenancy.core.observations import (
     remove_observer,
 )
 from temporal_tenancy.metering import _meter as meters
+from temporal_tenancy.metering import _table as table
 from temporal_tenancy.metering import metered, metering, usage
 from temporal_tenancy.metering._meter import OTHER, Meter
 from temporal_tenancy.metering._table import Used
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.transactions import tenant_transaction
+from temporal_tenancy.sdk.interceptors._logging_inbound import _DEFERRED, LoggingActivityInbound
 from tests.fixtures.app import app_plugin, app_worker
 from tests.fixtures.jobs import relay_jobs
 from tests.fixtures.jobs.relay_control import Control, until
@@ -250,3 +256,138 @@ async def test_a_transaction_on_a_connection_of_the_applications_own_is_metered(
     assert [(each.pool, each.tenant_id) for each in own] == [("application", "acme")] * 2
     assert own[0].seconds >= 0.02
     assert sum(each.seconds for each in own) <= took
+
+
+async def test_while_the_database_fails_no_flood_of_tenants_adds_sums_without_end(
+    database: Database, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meters, "KEYS", 10)
+    counted = 0
+
+    async def fails(*_: object) -> None:
+        nonlocal counted
+        for _number in range(50):  # while it is being written
+            meter.observe(attempt(f"t{counted}"))
+            counted += 1
+        raise OSError("lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "add", fails)
+        meter.observe(attempt("acme"))
+        for _turn in range(5):
+            with pytest.raises(OSError, match="lost"):
+                await meter.flush(database)
+            assert len(meter._sums) <= 16
+    await meter.flush(database)
+    used = {each.name: each.used.attempts for each in await usage(database, **SPAN)}
+    assert sum(used.values()) == counted + 1
+    assert len(used) <= 16
+    assert used["platform"] > 200
+
+
+async def test_a_process_that_ends_in_the_middle_of_a_flush_writes_it_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter, written, go = Meter(), asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any) -> None:
+        await add(*arguments)
+        written.set()
+        await go.wait()
+
+    add = table.add
+    monkeypatch.setattr(table, "add", slowly)
+    async with meter.metering(database, timedelta(milliseconds=1)):
+        meter.observe(attempt("acme"))
+        await written.wait()
+        asyncio.get_running_loop().call_later(0.05, go.set)
+    assert await attempts_of(database, "acme") == 1
+
+
+async def test_what_was_written_before_the_connection_was_lost_is_not_written_again(
+    database: Database, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loses_the_answer(*arguments: Any) -> None:
+        await add(*arguments)
+        raise OSError("lost")
+
+    async def loses_the_commit(
+        _: Database, sums: object, committing: Callable[[int], None]
+    ) -> None:
+        async with database.platform_session("a test") as session:
+            await session.execute(text("delete from tenancy.metered_hours"))
+            committing((await session.scalars(table._TRANSACTION)).one())
+            raise OSError("lost")
+
+    add = table.add
+    for lost, expected in ((loses_the_answer, 1), (loses_the_commit, 2)):
+        meter.observe(attempt("acme"))
+        with monkeypatch.context() as patched:
+            patched.setattr(table, "add", lost)
+            with pytest.raises(OSError, match="lost"):
+                await meter.flush(database)
+        await meter.flush(database)
+        used = {each.name: each.used.attempts for each in await usage(database, **SPAN)}
+        assert used == {"acme": expected}
+
+
+async def attempts_of(database: Database, tenant: str) -> int:
+    """Returns a tenant's attempts of the last hours."""
+    now = datetime.now(UTC)
+    span: dict[str, Any] = {"since": now - timedelta(hours=2), "until": now + timedelta(hours=1)}
+    return sum(each.used.attempts for each in await usage(database, tenant=tenant, **span))
+
+
+async def test_an_attempt_that_something_else_completes_later_is_counted(
+    database: Database,
+) -> None:
+    class Defers(ActivityInboundInterceptor):
+        def __init__(self) -> None:
+            pass
+
+        async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+            activity.raise_complete_async()
+
+    async def run() -> None:
+        given = ExecuteActivityInput(fn=run, args=[], executor=None, headers={})
+        await LoggingActivityInbound(Defers()).execute_activity(given)
+
+    seen: list[Observation] = []
+    keep = seen.append
+    add_observer(keep)
+    try:
+        with within(database, "acme"), pytest.raises(_DEFERRED):
+            await ActivityEnvironment().run(run)
+    finally:
+        remove_observer(keep)
+    [ended] = [each for each in seen if isinstance(each, AttemptEnded)]
+    assert (ended.work.tenant_id, ended.outcome) == ("acme", "deferred")
+
+
+@pytest.mark.parametrize("odd", ["'NaN'", "'Infinity'", "-1", "1e300"])
+async def test_sums_that_are_no_numbers_are_refused(database: Database, odd: str) -> None:
+    with pytest.raises(IntegrityError):
+        async with database.platform_session("a test") as session:
+            await session.execute(
+                text(
+                    "insert into tenancy.metered_hours (tenant_id, job, hour, worker_seconds)"
+                    f" values ('acme', '', now(), {odd})"
+                )
+            )
+
+
+async def test_sums_of_the_largest_numbers_are_read_and_added_to(
+    database: Database, meter: Meter
+) -> None:
+    async with database.platform_session("a test") as session:
+        await session.execute(
+            text("""
+                insert into tenancy.metered_hours
+                select 'acme', job, '2026-03-01 12:00Z', 1, 1, 1000000000000000, 1
+                from unnest(array['test.note', 'test.other']) as job
+            """)
+        )
+    meter.observe(attempt("acme"))
+    await meter.flush(database)
+    [acme] = await usage(database, **SPAN)
+    assert acme.used.attempts == 2_000_000_000_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -22,11 +23,20 @@ from temporal_tenancy.core.observations import (
 from temporal_tenancy.metrics import CATALOGUE, metrics
 from temporal_tenancy.metrics._instruments import Instruments
 from temporal_tenancy.metrics._noisiest import Noisiest
-from temporal_tenancy.metrics._store import OTHER, Store
-from temporal_tenancy.metrics.catalogue import ATTEMPTS
+from temporal_tenancy.metrics._store import Store
+from temporal_tenancy.metrics.catalogue import (
+    ATTEMPT_SECONDS,
+    ATTEMPTS,
+    OTHER,
+    STARTS,
+    TICKS_MISSED,
+    VERSIONS,
+)
+from tests.fixtures.jobs import relay_jobs
 
 NOISIEST = 20
 FLOOD = 10_000  # tenants
+assert relay_jobs.WORKFLOWS  # which register `test.note`
 
 
 @dataclass
@@ -166,4 +176,62 @@ def test_no_label_is_a_tenant_but_where_the_noisiest_are() -> None:
         "tenancy_tenant_worker_seconds",
         "tenancy_tenant_database_seconds",
         "tenancy_tenant_attempts",
+    }
+
+
+def values_of(store: Store, name: str) -> dict[tuple[str, ...], float]:
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in store.families()
+        if family.name == name
+        for sample in family.samples
+    }
+
+
+def test_a_job_that_a_row_names_has_a_series_only_if_this_process_knows_it() -> None:
+    store = Store(values=3)
+    for number in range(9):
+        store.add(STARTS, f"no.job{number}\x1b[31m", "dead")
+    store.add(STARTS, "test.note", "started")
+    store.replace("ledger", {TICKS_MISSED: {("test.note",): 3.0, ("no.job",): 1.0}})
+    assert values_of(store, STARTS.name) == {(OTHER, "dead"): 9, ("test.note", "started"): 1}
+    assert values_of(store, TICKS_MISSED.name) == {("test.note",): 3, (OTHER,): 1}
+
+
+def test_what_a_source_said_once_takes_no_place_of_what_is_counted() -> None:
+    store = Store(values=3)
+    for turn in range(5):
+        of_turn: dict[tuple[str, ...], float] = {(f"q{turn}-{number}",): 1.0 for number in range(3)}
+        store.replace("temporal", {VERSIONS: of_turn})
+        assert set(values_of(store, VERSIONS.name)) == set(of_turn)
+    store.add(ATTEMPTS, "test.note", "bulk", "free", "failed")
+    assert set(values_of(store, ATTEMPTS.name)) == {("test.note", "bulk", "free", "failed")}
+
+
+def test_a_label_that_is_full_leaves_the_other_labels_alone() -> None:
+    store = Store(values=2)
+    for number in range(4):
+        store.add(ATTEMPTS, "test.note", f"q{number}", f"p{number % 2}", "failed")
+    store.add(ATTEMPTS, "test.note", "q9", "p1", "cancelled")
+    assert ("test.note", OTHER, "p1", "cancelled") in values_of(store, ATTEMPTS.name)
+
+
+def test_all_combinations_of_labels_are_bounded_too() -> None:
+    store = Store(values=20, series=50)
+    for job, queue in product(range(20), range(20)):
+        store.add(ATTEMPTS, f"j{job}", f"q{queue}", "p", "failed")
+        store.observe(ATTEMPT_SECONDS, f"j{job}", f"q{queue}", value=1)
+    counts = values_of(store, ATTEMPTS.name)
+    assert len(counts) == 51
+    assert sum(counts.values()) == 400
+    assert counts[(OTHER,) * 4] == 350
+    histogram = {key[:2] for key in values_of(store, ATTEMPT_SECONDS.name)}
+    assert len(histogram) == 11
+
+
+def test_no_control_character_reaches_a_label() -> None:
+    store = Store()
+    store.add(ATTEMPTS, "test.note", "q\x1b[31m", "p\u202e", "failed")
+    assert set(values_of(store, ATTEMPTS.name)) == {
+        ("test.note", "q\\x1b[31m", "p\\u202e", "failed")
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -29,9 +30,10 @@ from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._store import Store
 from temporal_tenancy.outbox import Relay
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.ticks.schedules import ScheduledJob
 from tests.fixtures.jobs.relay_control import Control
+from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, running, until_effects, until_messages
 
 pytestmark = pytest.mark.usefixtures("two_tenants")
@@ -210,3 +212,61 @@ async def test_a_relay_and_its_sessions_are_observed(
     assert ("tenant", "acme", "test.note") in {(h.pool, h.tenant_id, h.job) for h in held}
     assert ("tenant", "acme", None) in {(h.pool, h.tenant_id, h.job) for h in held}
     assert all(0 <= each.seconds < 30 for each in held)
+
+
+async def write(database: Database, tenant: str, statement: str) -> None:
+    """Writes rows as a tenant's own code does."""
+    with within(database, tenant):
+        async with tenant_session() as session:
+            await session.execute(text(statement))
+
+
+async def test_no_tenants_rows_hide_those_of_another(
+    database: Database, relay_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "ROWS", 20)
+    await write(
+        database,
+        "acme",
+        """
+        insert into tenancy.outbox_messages (tenant_id, job, key, payload, priority, scheduled_at)
+        select 'acme', 'test.note', 'k' || g, '{}', 1 + g % 5,
+            now() + g % 2 * interval '300 days' - interval '1 minute'
+        from generate_series(1, 90) as g
+        """,
+    )
+    await write(
+        database,
+        "globex",
+        """
+        insert into tenancy.outbox_messages (tenant_id, job, key, payload, scheduled_at)
+        values ('globex', 'test.note', 'k', '{}', now() - interval '2 hours')
+        """,
+    )
+    letters = """
+        insert into tenancy.dead_letters (tenant_id, job, source, workflow_id, error_type, message,
+            fingerprint, attempts, failed_at)
+        select '{tenant}', {job}, 'relay', '{tenant}/' || {job} || '/' || g, 'E', '',
+            '0123456789abcdef', 1, now() - interval '{age}'
+        from generate_series(1, {count}) as g
+    """
+    of_acme = {"tenant": "acme", "job": "('no.job' || g || chr(27))", "age": "1 day", "count": 40}
+    await write(database, "acme", letters.format(**of_acme))
+    of_globex = {"tenant": "globex", "job": "'test.note'", "age": "1 hour", "count": 1}
+    await write(database, "globex", letters.format(**of_globex))
+    found = await sources.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+    assert found[of.OLDEST_DUE][()] > 7000
+    messages = {reason: count for (reason,), count in found[of.MESSAGES].items() if count}
+    assert 11 <= messages["due"] <= 21
+    assert 10 <= messages["later"] <= 20
+    assert found[of.LETTERS]["test.note",] == 1
+    assert found[of.LETTERS].keys() == {("test.note",), ("other",)}
+    assert 10 <= found[of.LETTERS]["other",] <= 20
+    assert found[of.OLDEST_LETTER][()] > 80_000
+    assert found[of.IN_PART] == {("outbox",): 1}
+    monkeypatch.setattr(sources, "ROWS", 1_000)
+    found = await sources.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+    assert found[of.MESSAGES]["due",] == 46
+    assert found[of.MESSAGES]["later",] == 45
+    assert found[of.LETTERS]["other",] == 40
+    assert found[of.IN_PART] == {("outbox",): 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -89,6 +90,23 @@ async def test_the_metrics_of_a_process_that_hangs_can_be_scraped() -> None:
         thread.start()
         thread.join(30)  # the loop hangs meanwhile
         assert answers == [200]
+
+
+async def test_many_scrapes_cost_as_much_as_one() -> None:
+    read: list[int] = []
+
+    def text() -> bytes:
+        read.append(1)
+        return b"x 1\n"
+
+    async with scraping(Scrape(text, shared_for=600)) as http:
+        answers = await asyncio.gather(*(http.get("/metrics") for _ in range(20)))
+    assert [answer.text for answer in answers] == ["x 1\n"] * 20
+    assert len(read) == 1
+    async with scraping(Scrape(text, shared_for=0)) as http:
+        for _ in range(3):
+            await http.get("/metrics")
+    assert len(read) == 4
 
 
 async def test_a_broken_collector_of_the_application_is_one_sentence() -> None:
