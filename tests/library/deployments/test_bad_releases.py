@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -145,7 +144,7 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
         release = await releases.find(NEW)
         assert release is not None
 
-        async def has_seen() -> bool:
+        async def has_seen(release: Release = release) -> bool:
             with as_platform(database):
                 return (await compare(app, release))[-1].new_failed == 5
 
