@@ -19,6 +19,7 @@ from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.deployments import (
     Bounds,
     Cohort,
+    Release,
     Releases,
     VersionIncomplete,
     VersionRefused,
