@@ -146,7 +146,7 @@ def problem_of(refusal: WebRefusal) -> Response:
 async def _client_error(request: Request, error: Exception) -> Response:
     message = getattr(error, "message", None) or str(error)
     if isinstance(error, InvalidPayload):
-        message = _MODEL.sub(": ", message, count=1).replace(": Value error, ", ": ")
+        message = _MODEL.sub(": ", message, count=1)
     if template := FOR_CALLERS.get(type(error)):
         noun = request.url.path.split("/")[1]
         message = template.format(what=noun if noun in NOUNS else "this")

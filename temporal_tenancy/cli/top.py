@@ -30,6 +30,7 @@ RECENT: Final = timedelta(hours=1)  # of what tenants have used
 TENANTS: Final = 10  # shown
 FEWEST: Final = 3  # tenants on a low terminal
 AROUND: Final = 7  # lines: the time, the blank ones, the head of the tenants' table, the cursor's
+LOOKING: Final = "Looking…"  # until the servers have answered
 WORKERS: Final = 200  # asked for
 TIMEOUT: Final = timedelta(seconds=5)
 _UNSUPPORTED: Final = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED)
@@ -63,13 +64,13 @@ async def once() -> Answer:
 
 async def watch(every: float) -> None:
     """Shows it on the terminal, and again after `every` seconds, until it is cancelled."""
-    async with servers() as connections:
-        answer = await _look(connections, out.height)
-        with Live(live_text(answer.text), console=out, auto_refresh=False) as live:
+    with Live(live_text(LOOKING), console=out, auto_refresh=False) as live:
+        live.refresh()
+        async with servers() as connections:
             while True:
+                answer = await _look(connections, out.height)
                 live.update(live_text(answer.text), refresh=True)
                 await asyncio.sleep(every)
-                answer = await _look(connections, out.height)
 
 
 async def _look(connections: Servers, height: int | None = None) -> Answer:

@@ -20,6 +20,7 @@ from temporal_tenancy.metering import By, Usage
 from temporal_tenancy.metering import usage as read_usage
 
 SPAN: Final = timedelta(days=30)  # without --since
+DIGITS: Final = 3  # of seconds, in a spreadsheet
 _FIGURES: Final = ("worker_seconds", "database_seconds", "attempts", "workflows")
 
 
@@ -72,7 +73,7 @@ def csv_of(by: By, rows: Iterable[Usage]) -> str:
     for row in rows:
         used: dict[str, Any] = asdict(row.used)
         name = "".join(each if each.isprintable() else " " for each in row.name)
-        writer.writerow((safe_cell(name), *(used[figure] for figure in _FIGURES)))
+        writer.writerow((safe_cell(name), *(round(used[figure], DIGITS) for figure in _FIGURES)))
     return text.getvalue().rstrip("\n")
 
 

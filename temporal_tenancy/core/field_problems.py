@@ -67,6 +67,7 @@ def place_of(location: Iterable[int | str]) -> str:
 
 def in_plain_words(message: str) -> str:
     """Returns a message of pydantic's, or text that ends with one, as people say it."""
+    message = _LEAD.sub("", message, count=1)
     for pattern, words in _PLAIN:
         message = pattern.sub(words, message)
     return message
@@ -76,7 +77,7 @@ def _words(problem: Mapping[str, Any]) -> str:
     says = _SAYS.get(problem["type"])
     if says is not None:
         return says
-    return in_plain_words(_LEAD.sub("", str(problem["msg"]), count=1)).rstrip(".")
+    return in_plain_words(str(problem["msg"])).rstrip(".")
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -28,8 +28,8 @@ def top(
     if json or once or not out.is_terminal:
         perform(top.once(), json=json)
         return
-    current_application()  # loads it, which registers its jobs
     try:
+        current_application()  # loads it, which registers its jobs
         asyncio.run(top.watch(every))
     except KeyboardInterrupt:
         return

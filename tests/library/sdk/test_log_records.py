@@ -43,6 +43,13 @@ def test_what_is_known_wins_over_what_a_line_claims() -> None:
     assert vars(record)["tenant_id"] == "acme"
 
 
+def test_why_a_line_is_written_wins_over_why_the_platforms_scope_was_entered() -> None:
+    record = logging.makeLogRecord({"msg": "release.halted", "reason": "5 of 5 runs failed."})
+    with enter(PlatformScope("compares releases")):
+        JobContext().filter(record)
+    assert vars(record).items() >= {"scope": "platform", "reason": "5 of 5 runs failed."}.items()
+
+
 def test_a_line_about_a_run_has_the_runs_tenant() -> None:
     record = logging.makeLogRecord({"msg": "event.done", "job_id": "acme/mail.send/1"})
     JobContext().filter(record)
