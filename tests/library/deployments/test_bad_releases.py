@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -20,6 +19,7 @@ from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.deployments import (
     Bounds,
     Cohort,
+    Release,
     Releases,
     VersionIncomplete,
     VersionRefused,
@@ -145,9 +145,9 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
         release = await releases.find(NEW)
         assert release is not None
 
-        async def has_seen() -> bool:
+        async def has_seen(ramping: Release = release) -> bool:
             with as_platform(database):
-                return (await compare(app, release))[-1].new_failed == 5
+                return (await compare(app, ramping))[-1].new_failed == 5
 
         await until(has_seen)
         with as_platform(database):
