@@ -12,6 +12,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.cli import deployments as commands
+from temporal_tenancy.cli._deployment_checks import deployment_checks
 from temporal_tenancy.cli._server_access import as_platform
 from temporal_tenancy.cli.answers import Answer
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
@@ -137,6 +138,11 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
             with pytest.raises(VersionIncomplete, match="v2 polls the task queue bulk for"):
                 await late
         assert await releases.all() == []
+
+        [check] = await deployment_checks(app)
+        assert check.verdict == "ok"
+        [check] = await deployment_checks(app, polled_within=GONE)
+        assert "no worker of version v1 of app, which is current, polls" in check.message
 
         await ramped("v2", ",".join(CANARIES))
         # One customer, with as many failures as it likes.
