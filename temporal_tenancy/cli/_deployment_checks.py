@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.cli._verdicts import Check, ok, warning
 from temporal_tenancy.cli.program import quoted
 from temporal_tenancy.core.words import number
+from temporal_tenancy.deployments.polling import POLLED_WITHIN, unserved, words
 from temporal_tenancy.deployments.versions import (
     VERSIONS_MAX,
     Deployment,
     deployment_of,
     names_of_deployments,
+    polled_by,
 )
 
 FULL: Final = 0.7  # of the server's limit of versions
@@ -24,8 +28,12 @@ NAME: Final = "deployments"
 _NOT_SERVED: Final = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED)
 
 
-async def deployment_checks(client: Client) -> Sequence[Check]:
+async def deployment_checks(
+    client: Client, *, polled_within: timedelta = POLLED_WITHIN
+) -> Sequence[Check]:
     """Checks the worker deployments; none where no worker is versioned.
+
+    A worker that still runs has polled within `polled_within`.
 
     Raises:
         RPCError: the server does not answer.
@@ -40,10 +48,25 @@ async def deployment_checks(client: Client) -> Sequence[Check]:
     if not found:
         return []
     problems = [problem for each in found for problem in problems_of(each)]
+    for each in found:
+        problems += await _unserved(client, each, polled_within)
     if problems:
         return [warning(NAME, " ".join(problems))]
     current = ", ".join(f"{each.name} {each.current}" for each in found)
     return [ok(NAME, f"current: {current}.")]
+
+
+async def _unserved(client: Client, deployment: Deployment, within: timedelta) -> Sequence[str]:
+    if deployment.current is None:
+        return []
+    version = WorkerDeploymentVersion(deployment.name, deployment.current)
+    missing = await unserved(client, version, await polled_by(client, version), within=within)
+    if not missing:
+        return []
+    return [
+        f"no worker of version {deployment.current} of {deployment.name}, which is current, polls "
+        f"{words(missing)}: new runs wait. Start its workers."
+    ]
 
 
 def problems_of(deployment: Deployment) -> Sequence[str]:

@@ -12,6 +12,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.cli import deployments as commands
+from temporal_tenancy.cli._deployment_checks import deployment_checks
 from temporal_tenancy.cli._server_access import as_platform
 from temporal_tenancy.cli.answers import Answer
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
@@ -138,6 +139,11 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
                 await late
         assert await releases.all() == []
 
+        [check] = await deployment_checks(app)
+        assert check.verdict == "ok"
+        [check] = await deployment_checks(app, polled_within=GONE)
+        assert "no worker of version v1 of app, which is current, polls" in check.message
+
         await ramped("v2", ",".join(CANARIES))
         # One customer, with as many failures as it likes.
         for number in range(5):
@@ -145,9 +151,9 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
         release = await releases.find(NEW)
         assert release is not None
 
-        async def has_seen(release: Release = release) -> bool:
+        async def has_seen(ramping: Release = release) -> bool:
             with as_platform(database):
-                return (await compare(app, release))[-1].new_failed == 5
+                return (await compare(app, ramping))[-1].new_failed == 5
 
         await until(has_seen)
         with as_platform(database):
