@@ -8,7 +8,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.deployments._feature import deployments
-    from temporal_tenancy.deployments.released_versions import ReleasedVersions
+    from temporal_tenancy.deployments._released_versions import ReleasedVersions
     from temporal_tenancy.deployments.releases import (
         Bounds,
         Cohort,
@@ -50,7 +50,7 @@ _WHERE: Final = {
     "Release": "releases",
     "ReleaseInvalid": "releases",
     "ReleaseUnknown": "releases",
-    "ReleasedVersions": "released_versions",
+    "ReleasedVersions": "_released_versions",
     "Releases": "releases",
     "TenantInTwoCohorts": "releases",
     "VersionIncomplete": "versions",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from temporal_tenancy.core.directory import STATE_CACHE_SECONDS
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE
 from temporal_tenancy.dead_letters.alerts import AlertSink
+from temporal_tenancy.deployments._released_versions import ReleasedVersions
 from temporal_tenancy.deployments.polling import POLLED_WITHIN
-from temporal_tenancy.deployments.released_versions import ReleasedVersions
 from temporal_tenancy.deployments.watch import Watch, WatchRelease
 from temporal_tenancy.sdk.features import Feature
 

@@ -100,4 +100,4 @@ def words(polled: Iterable[Polled]) -> str:
     named = [
         f"{queue} for {' and '.join(sorted(found, reverse=True))}" for queue, found in kinds.items()
     ]
-    return f"the task queue{'s' if len(named) > 1 else ''} {', '.join(named)}"
+    return f"the {'task queue' if len(named) == 1 else 'task queues'} {', '.join(named)}"

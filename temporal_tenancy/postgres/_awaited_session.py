@@ -32,7 +32,7 @@ class AwaitedSession(AsyncSession):
 def _noticed(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: AwaitedSession, *args: Any, **keywords: Any) -> Any:
-        work = method(self, *args, **keywords)
+        work = getattr(super(AwaitedSession, self), method.__name__)(*args, **keywords)
         among = self.info.get(SESSION_UNFINISHED)
         if not isinstance(among, Unfinished):
             return work

@@ -193,7 +193,10 @@ async def test_a_strangers_operators_set_up_run_follow_and_account_for_jobs(
     done = await stranger.document(*run, "--tenant", "acme")
     assert done["result"] == "acme greets all"
     failed = await stranger.tenancy(*run, "--tenant", "globex", "--input", '{"name": "nobody"}')
-    assert (failed.code, failed.err) == (1, "NobodyThere: there is nobody to greet.\n")
+    begun, error = failed.err.splitlines()
+    assert begun.startswith("globex/greeting.write/")
+    assert begun.endswith(" has started.")
+    assert (failed.code, error) == (1, "NobodyThere: there is nobody to greet.")
     explained = await stranger.tenancy("explain", "globex/greeting.write/2013-04")
     [letter] = await stranger.document("dead-letters", "list")
     assert f"  tenancy dead-letters replay {letter['id']}\n" in explained.out

@@ -253,6 +253,7 @@ def _versions() -> dict[str, Any]:
         "status": "current",
         "created_at": NOW,
         "running": 3,
+        "workers": 1,
         "release": None,
     }
     return {"name": "saas", "versions": [version]}

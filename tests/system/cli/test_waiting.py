@@ -36,6 +36,8 @@ async def test_a_workflow_that_no_worker_has_is_told_while_the_run_is_waited_for
             stderr=asyncio.subprocess.PIPE,
         )
         assert process.stderr is not None
+        begun = (await process.stderr.readline()).decode()
+        assert begun.startswith("acme/billing.cycle/2013-04 has started. http")
         told = (await process.stderr.readline()).decode()
         assert told.startswith(
             "Waiting for acme/billing.cycle/2013-04: Its workflow code fails and is retried"

@@ -22,7 +22,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
 from dev.devstack import postgres as postgres_module
-from dev.devstack import temporal_server
+from dev.devstack import temporal_part
 from dev.devstack.errors import DirectoryInUse, PartMissing, PortInUse
 from dev.devstack.ports import LOOPBACK
 from dev.devstack.postgres import OWNER, SUPERUSER, DatabaseUrls, EmbeddedPostgres
@@ -248,7 +248,7 @@ class TestTemporal:
         with TemporalDevServer(binary, tmp_path, ui=False) as server:
             assert server.answers()
             os.kill(server.pid, signal.SIGSTOP)
-            monkeypatch.setattr(temporal_server, "ANSWER_TIMEOUT", 0.1)
+            monkeypatch.setattr(temporal_part, "ANSWER_TIMEOUT", 0.1)
             assert not server.answers()
 
     async def test_state_outlives_a_crash_at_the_same_address(

@@ -23,7 +23,7 @@ def upgrade() -> None:
     )
     op.execute(f"update metered_hours set {mended} where {odd}")
     checked = " and ".join(f"{name} between 0 and {_MOST}" for name in _SUMS)
-    op.create_check_constraint("sums", "metered_hours", checked)
+    op.create_check_constraint(op.f("ck_metered_hours_sums"), "metered_hours", checked)
     op.execute("""
         create index ix_dead_letters_open on dead_letters (tenant_id, failed_at)
         where status = 'open'
