@@ -18,10 +18,10 @@ PROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
 BROUGHT: Final = frozenset(
     {
         *("psycopg-binary", "pydantic-core", "protobuf", "googleapis-common-protos"),
-        *("opentelemetry-api", "opentelemetry-proto", "opentelemetry-semantic-conventions"),
-        "opentelemetry-exporter-otlp-proto-common",
     }
 )
+# As locked: the FastAPI of the reference SaaS, which is in the same environment, needs a newer one.
+AS_LOCKED: Final = ("opentelemetry-",)
 EXTRAS: Final = ("postgres", "django", "tracing", "metrics")
 _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?P<extras>\[[\w,]+\])?>=(?P<lowest>[\w.]+)")
 
@@ -37,6 +37,8 @@ def lowest(project: Path = PROJECT) -> dict[str, str]:
         part = _REQUIREMENT.match(line)
         if part is None:
             raise ValueError(f'the dependency "{line}" has no lower bound. Begin it with name>=.')
+        if part["name"].startswith(AS_LOCKED):
+            continue
         found[part["name"]] = f"{part['name']}{part['extras'] or ''}=={part['lowest']}"
     return found
 

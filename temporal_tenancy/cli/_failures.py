@@ -111,9 +111,19 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     return (
         ExitCode.FAILED,
         kind,
-        f"{_first_line(str(error) or 'it has no message')} This is a bug: {quoted('--debug')} "
-        "and the rest of the command shows where.",
+        f"{_first_line(_with_its_place(error))} This is a bug: {quoted('--debug')} and the rest of "
+        "the command shows more.",
     )
+
+
+def _with_its_place(error: Exception) -> str:
+    """Returns the error's first line with the place in the application's code, if it is there."""
+    from temporal_tenancy.core.places import place, place_of, with_place
+
+    says = _first_line(str(error) or "it has no message").rstrip(".")
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{error.msg} ({place(error.filename, error.lineno or 1)})"
+    return with_place(says, place_of(error))
 
 
 def _usage(error: typer.TyperException) -> str:
