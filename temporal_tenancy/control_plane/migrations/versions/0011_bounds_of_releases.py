@@ -24,10 +24,10 @@ def upgrade() -> None:
     A row that the checks would refuse is mended first: a bound becomes the highest, and a release
     that names no tenant is halted.
     """
-    op.execute(
-        "alter table releases add column if not exists min_tenants integer not null default 2"
+    op.add_column(
+        "releases", sa.Column("min_tenants", sa.Integer, nullable=False, server_default="2")
     )
-    op.add_column("releases", sa.Column("queues", sa.ARRAY(sa.Text)), if_not_exists=True)
+    op.add_column("releases", sa.Column("queues", sa.ARRAY(sa.Text)))
     op.execute(
         "update releases set max_failures = least(max_failures, 1),"
         " max_slowdown = least(max_slowdown, 1000)"
