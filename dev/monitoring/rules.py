@@ -9,7 +9,7 @@ from typing import Any, Final
 from temporal_tenancy.dead_letters.alert_words import DEAD_LETTERS, OLD_MESSAGES, AlertWords
 
 RUNBOOKS: Final = "docs/runbooks"
-PROGRAM: Final = "tenancy"  # of the commands in annotations
+PROGRAM: Final = "starter.py"  # of the commands in annotations
 ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|HopRefused"
 
 
