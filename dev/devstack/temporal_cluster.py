@@ -48,7 +48,6 @@ from dev.devstack.temporal_part import (
     START_ATTEMPTS,
     UI_PORTS_NAME,
     TemporalPart,
-    has_answered,
     server_environ,
     settings,
 )
@@ -63,6 +62,8 @@ SAID: Final = ("level", "msg", "error")  # fields of a log line
 
 class TemporalServer(TemporalPart):
     """`temporal-server` on 127.0.0.1, with PostgreSQL for its state and its list of workflows."""
+
+    called = "the Temporal server"
 
     def __init__(
         self,
@@ -130,31 +131,11 @@ class TemporalServer(TemporalPart):
         return f"http://{self._ui_address}" if self._ui_address is not None else None
 
     @property
-    def pid(self) -> int:
-        """The process id of the running server."""
-        if self._process is None:
-            raise RuntimeError("the Temporal server is not running.")
-        return self._process.pid
-
-    @property
-    def process(self) -> OwnedProcess | None:
-        """The server's process, if it has been started."""
-        return self._process
-
-    def answers(self) -> bool:
-        """Asks for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
-        return eventloop.run(lambda: has_answered(self.address, self.namespace))
-
-    @property
     def running(self) -> bool:
         """Whether the server, its database and its Web UI run."""
         server = self._process is not None and self._process.running
         ui = not self._with_ui or (self._ui is not None and self._ui.running)
         return server and ui and self.database.running
-
-    def how_it_ended(self) -> str:
-        """Returns how the server's process has ended."""
-        return "is not running" if self._process is None else self._process.how_it_ended()
 
     def log_tail(self, lines: int = LOG_LINES) -> str:
         """Returns the last lines that the server has written to its log."""

@@ -6,12 +6,13 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from dev.devstack import eventloop
 from dev.devstack.processes import LOG_LINES, OwnedProcess
 from dev.devstack.started import Started
 
@@ -34,9 +35,11 @@ FAIRNESS: Final = {
 class TemporalPart(Started):
     """A Temporal server on 127.0.0.1, with fairness on and the search attributes."""
 
+    called: ClassVar[str]  # in sentences
     namespace: str
     directory: Path  # where its log is
     log: Path
+    _process: OwnedProcess | None
 
     @property
     @abstractmethod
@@ -49,9 +52,11 @@ class TemporalPart(Started):
         """The Web UI's address; None without a Web UI."""
 
     @property
-    @abstractmethod
     def pid(self) -> int:
         """The process id of the running server."""
+        if self._process is None:
+            raise RuntimeError(f"{self.called} is not running.")
+        return self._process.pid
 
     @property
     @abstractmethod
@@ -59,17 +64,17 @@ class TemporalPart(Started):
         """Whether it runs, with all that it needs."""
 
     @property
-    @abstractmethod
     def process(self) -> OwnedProcess | None:
         """The server's process, if it has been started."""
+        return self._process
 
-    @abstractmethod
     def answers(self) -> bool:
         """Asks for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
+        return eventloop.run(lambda: has_answered(self.address, self.namespace))
 
-    @abstractmethod
     def how_it_ended(self) -> str:
         """Returns how the server's process has ended."""
+        return "is not running" if self._process is None else self._process.how_it_ended()
 
     @abstractmethod
     def log_tail(self, lines: int = LOG_LINES) -> str:

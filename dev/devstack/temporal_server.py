@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing, PortInUse
 from dev.devstack.ports import LOOPBACK, Ports, says_taken
 from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
@@ -20,7 +19,6 @@ from dev.devstack.temporal_part import (
     START_ATTEMPTS,
     UI_PORTS_NAME,
     TemporalPart,
-    has_answered,
     server_environ,
     settings,
 )
@@ -30,6 +28,8 @@ __all__ = ["FAIRNESS", "SEARCH_ATTRIBUTES", "TemporalDevServer"]
 
 class TemporalDevServer(TemporalPart):
     """`temporal server start-dev` on 127.0.0.1, with fairness on and the search attributes."""
+
+    called = "the Temporal dev server"
 
     def __init__(
         self,
@@ -87,29 +87,9 @@ class TemporalDevServer(TemporalPart):
         return f"http://{LOOPBACK}:{self._started_ports[1]}" if self._ui else None
 
     @property
-    def pid(self) -> int:
-        """The process id of the running server."""
-        if self._process is None:
-            raise RuntimeError("the Temporal dev server is not running.")
-        return self._process.pid
-
-    @property
-    def process(self) -> OwnedProcess | None:
-        """The server's process, if it has been started."""
-        return self._process
-
-    @property
     def running(self) -> bool:
         """Whether the process is running."""
         return self._process is not None and self._process.running
-
-    def answers(self) -> bool:
-        """Asks for its namespace, and returns whether it answers within `ANSWER_TIMEOUT`."""
-        return eventloop.run(lambda: has_answered(self.address, self.namespace))
-
-    def how_it_ended(self) -> str:
-        """Returns how the server's process has ended."""
-        return "is not running" if self._process is None else self._process.how_it_ended()
 
     def log_tail(self, lines: int = LOG_LINES) -> str:
         """Returns the last lines that the server has written to its log."""

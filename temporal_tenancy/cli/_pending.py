@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.enums.v1 import (
     EventType,
     PendingActivityState,
-    TaskQueueType,
     TimeoutType,
 )
 from temporalio.api.failure.v1 import Failure
@@ -60,7 +59,7 @@ async def unserved(client: Client, run: WorkflowExecutionDescription) -> Sequenc
     return [
         f"{name} cannot start: {no_worker(queue)}"
         for queue, name in sorted(waiting.items())
-        if queue and not await pollers(client, queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+        if queue and not await pollers(client, queue, "activity")
     ]
 
 

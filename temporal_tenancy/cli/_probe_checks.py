@@ -25,11 +25,12 @@ from temporal_tenancy.cli._code_checks import code_checks
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
-from temporal_tenancy.cli._workers import KINDS, no_worker, pollers
+from temporal_tenancy.cli._workers import no_worker, pollers
 from temporal_tenancy.cli.answers import number
 from temporal_tenancy.cli.program import Application, current_application, current_program
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.deployments.polling import KINDS
 from temporal_tenancy.outbox.probe.evidence import Evidence, end, evidence
 from temporal_tenancy.outbox.probe.messages import ProbeMessages, forget_letters
 from temporal_tenancy.outbox.probe.starting import probe_id, start_probe

@@ -21,6 +21,7 @@ from temporal_tenancy.cli.program import current_application
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import duration
+from temporal_tenancy.deployments.polling import pollers_of
 from temporal_tenancy.metering import Usage, usage
 from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges
@@ -150,7 +151,7 @@ def _tenant(row: Usage) -> dict[str, Any]:  # JSON
 
 async def _workers(client: Client, queues: Sequence[str]) -> Sequence[_Worker]:
     polling, starts = await asyncio.gather(
-        asyncio.gather(*(gauges.pollers_of(client, queue, "workflow") for queue in queues)),
+        asyncio.gather(*(pollers_of(client, queue, "workflow") for queue in queues)),
         _starts(client),
     )
     return [

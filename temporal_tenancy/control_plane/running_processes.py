@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -89,7 +90,11 @@ def configuration_digest(configuration: object) -> str:
     `configuration` is what JSON can hold; anything else counts as its text. It is a slow digest, so
     that nobody finds a secret in it by trying.
     """
-    text = json.dumps(configuration, sort_keys=True, default=str)
+    return _digest(json.dumps(configuration, sort_keys=True, default=str))
+
+
+@lru_cache(maxsize=1)  # a process's row and its metrics say the same
+def _digest(text: str) -> str:
     return hashlib.scrypt(text.encode(), salt=b"temporal-tenancy", n=2**14, r=8, p=1, dklen=6).hex()
 
 

@@ -29,6 +29,7 @@ _INSTRUCTION: Final = 2  # bytes
 _PLACE: Final = re.compile(r"\([^\s()]+\.py, line \d+(?:, in \w+)?\)")
 
 
+@lru_cache(maxsize=4096)  # a session asks with each call
 def place(filename: str, line: int, function: str = "") -> str:
     """Returns a place in words; `function` is left out if it is empty or a module's own code."""
     within = f", in {function}" if function and not function.startswith("<") else ""

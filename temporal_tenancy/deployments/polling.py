@@ -9,11 +9,14 @@ from typing import Final, NamedTuple
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    DescribeTaskQueueResponse,
+)
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 
-# An idle worker polls again after a long poll of a minute.
+# An idle worker polls again after a long poll of a minute. The server remembers for 5 minutes.
 POLLED_WITHIN: Final = timedelta(seconds=75)
 RPC_TIMEOUT: Final = timedelta(seconds=5)
 AT_ONCE: Final = 8  # requests to the server
@@ -38,6 +41,38 @@ def recent(
     return [each for each in pollers if each.last_access_time.ToDatetime(UTC) > oldest]
 
 
+async def described(
+    client: Client,
+    queue: str,
+    kind: str,
+    *,
+    report_stats: bool = False,
+    rpc_timeout: timedelta | None = RPC_TIMEOUT,
+) -> DescribeTaskQueueResponse:
+    """Returns what the server says of a task queue, for tasks of a kind of `KINDS`."""
+    return await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=KINDS[kind],
+            report_stats=report_stats,
+        ),
+        timeout=rpc_timeout,
+    )
+
+
+async def pollers_of(
+    client: Client,
+    queue: str,
+    kind: str,
+    *,
+    within: timedelta = POLLED_WITHIN,
+    rpc_timeout: timedelta | None = RPC_TIMEOUT,
+) -> Sequence[PollerInfo]:
+    """Returns the workers that have lately polled a task queue, for tasks of a kind of `KINDS`."""
+    return recent((await described(client, queue, kind, rpc_timeout=rpc_timeout)).pollers, within)
+
+
 async def workers_of(
     client: Client,
     version: WorkerDeploymentVersion,
@@ -60,17 +95,10 @@ async def workers_of(
 
     async def ask(what: Polled) -> frozenset[str]:
         async with gate:
-            answer = await client.workflow_service.describe_task_queue(
-                DescribeTaskQueueRequest(
-                    namespace=client.namespace,
-                    task_queue=TaskQueue(name=what.queue),
-                    task_queue_type=KINDS[what.kind],
-                ),
-                timeout=RPC_TIMEOUT,
-            )
+            pollers = await pollers_of(client, what.queue, what.kind, within=within)
         return frozenset(
             each.identity
-            for each in recent(answer.pollers, within)
+            for each in pollers
             if each.deployment_options.deployment_name == version.deployment_name
             and each.deployment_options.build_id == version.build_id
         )

@@ -9,17 +9,11 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, get_args
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
-from temporalio.api.workflowservice.v1 import (
-    DescribeTaskQueueRequest,
-    DescribeTaskQueueResponse,
-)
+from temporalio.api.taskqueue.v1 import PollerInfo
 from temporalio.client import Client
 
 from temporal_tenancy.control_plane.running_processes import (
@@ -32,6 +26,7 @@ from temporal_tenancy.core.directory import Tenant, TenantDirectory, TenantStatu
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
+from temporal_tenancy.deployments.polling import KINDS, RPC_TIMEOUT, described, recent
 from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics.catalogue import OTHER, Instrument, Labels
 from temporal_tenancy.outbox.relay import admission
@@ -49,18 +44,32 @@ from temporal_tenancy.ticks.schedules import ScheduledJob
 ROWS: Final = 100_000
 """How many messages, and how many dead letters, are counted about at most, in equal shares."""
 STATEMENT_SECONDS: Final = 5
-RPC_TIMEOUT: Final = timedelta(seconds=5)
-# An idle worker polls again after a long poll of a minute.
-POLLED_WITHIN: Final = timedelta(seconds=75)
-KINDS: Final = {
-    "workflow": TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    "activity": TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-}
 AT_ONCE: Final = 4  # requests to Temporal
 
 Found = dict[Instrument, dict[Labels, float]]
 
 _LIMIT: Final = text(f"set local statement_timeout = '{STATEMENT_SECONDS}s'")
+
+
+def _counted(name: str, when: str) -> str:
+    """Returns SQL that counts a tenant's waiting messages of a time, by why they wait."""
+    return f"""
+        select count(*) as found,
+            count(*) filter (where status = '{MessageStatus.PENDING}') as {name},
+            count(*) filter (where status = '{MessageStatus.FAILED}') as retry
+        from (
+            select message.status from generate_series(1, 5) as level
+            cross join lateral (
+                select status from tenancy.outbox_messages
+                where tenant_id = tenants.tenant_id and priority = level
+                    and {IS_WAITING} and {when}
+                order by scheduled_at limit :quota
+            ) as message
+            limit :quota
+        ) as counted
+    """
+
+
 # Each tenant's rows are read through an index, up to a quota of its own, so that no tenant's rows
 # use up another's part. Due and later messages have a quota each, and the oldest of each priority
 # is found however many there are.
@@ -68,36 +77,8 @@ _OUTBOX: Final = library_text(f"""
     select tenants.tenant_id, due.due, due.retry + later.retry as retry, later.later,
         due.found + later.found as found, greatest(due.found, later.found) as most, oldest.due_for
     from unnest(cast(:tenants as text[])) as tenants (tenant_id)
-    cross join lateral (
-        select count(*) as found,
-            count(*) filter (where status = '{MessageStatus.PENDING}') as due,
-            count(*) filter (where status = '{MessageStatus.FAILED}') as retry
-        from (
-            select message.status from generate_series(1, 5) as level
-            cross join lateral (
-                select status from tenancy.outbox_messages
-                where tenant_id = tenants.tenant_id and priority = level
-                    and {IS_WAITING} and scheduled_at <= now()
-                order by scheduled_at limit :quota
-            ) as message
-            limit :quota
-        ) as counted
-    ) as due
-    cross join lateral (
-        select count(*) as found,
-            count(*) filter (where status = '{MessageStatus.PENDING}') as later,
-            count(*) filter (where status = '{MessageStatus.FAILED}') as retry
-        from (
-            select message.status from generate_series(1, 5) as level
-            cross join lateral (
-                select status from tenancy.outbox_messages
-                where tenant_id = tenants.tenant_id and priority = level
-                    and {IS_WAITING} and scheduled_at > now()
-                order by scheduled_at limit :quota
-            ) as message
-            limit :quota
-        ) as counted
-    ) as later
+    cross join lateral ({_counted("due", "scheduled_at <= now()")}) as due
+    cross join lateral ({_counted("later", "scheduled_at > now()")}) as later
     cross join lateral (
         select cast(extract(epoch from now() - min(scheduled_at)) as float8) as due_for
         from generate_series(1, 5) as level
@@ -278,7 +259,7 @@ async def of_temporal(client: Client, queues: Collection[str]) -> Found:
 
     async def ask(queue: str, kind: str) -> None:
         async with gate:
-            answer = await _described(client, queue, kind)
+            answer = await described(client, queue, kind, report_stats=True)
         for priority, stats in answer.stats_by_priority_key.items():
             labels = (queue, kind, str(priority))
             found[of.BACKLOG][labels] = float(stats.approximate_backlog_count)
@@ -288,7 +269,7 @@ async def of_temporal(client: Client, queues: Collection[str]) -> Found:
             found[of.BACKLOG][queue, kind, "3"] = float(answer.stats.approximate_backlog_count)
             age = answer.stats.approximate_backlog_age.ToTimedelta().total_seconds()
             found[of.BACKLOG_AGE][queue, kind, "3"] = age
-        pollers = list(_recent(answer.pollers))
+        pollers = recent(answer.pollers)
         found[of.POLLERS][queue, kind] = float(len({poller.identity for poller in pollers}))
         builds[queue] |= {build_of(poller) for poller in pollers} - {""}
 
@@ -361,28 +342,6 @@ async def _in_shares(
 
 async def _counts(session: AsyncSession, statement: object) -> dict[str, float]:
     return {job: float(count) for job, count in await session.execute(statement)}  # type: ignore[call-overload]
-
-
-def _recent(pollers: Iterable[PollerInfo]) -> Iterable[PollerInfo]:
-    oldest = datetime.now(UTC) - POLLED_WITHIN
-    return (each for each in pollers if each.last_access_time.ToDatetime(UTC) > oldest)
-
-
-async def pollers_of(client: Client, queue: str, kind: str) -> Sequence[PollerInfo]:
-    """Returns the workers that have polled a task queue in the last minute."""
-    return list(_recent((await _described(client, queue, kind)).pollers))
-
-
-async def _described(client: Client, queue: str, kind: str) -> DescribeTaskQueueResponse:
-    return await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=queue),
-            task_queue_type=KINDS[kind],
-            report_stats=True,
-        ),
-        timeout=RPC_TIMEOUT,
-    )
 
 
 def build_of(poller: PollerInfo) -> str:

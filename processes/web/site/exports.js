@@ -1,6 +1,6 @@
 // Requests exports, shows how far they are, and saves their files.
 
-import {$, POLL_MS, call, described, element, moment, number, say, save, sendJson, sentence, size, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, moment, number, pages, say, save, sendJson, sentence, showRows, size, withKey} from "./session.js";
 
 const DATA = {contacts: "Contacts", invoices: "Invoices", usage_events: "Usage events"};
 const BADGES = {requested: "Being written", completed: "Ready", failed: "Failed"};
@@ -48,21 +48,10 @@ async function download(state) {
 async function list() {
   clearTimeout(timer);
   try {
-    const items = [];
-    let after = null;
-    do {
-      const query = `limit=${Math.min(shown - items.length, 100)}${after ? `&after=${encodeURIComponent(after)}` : ""}`;
-      const page = await (await call(`/exports?${query}`)).json();
-      items.push(...page.items);
-      after = page.next;
-    } while (after && items.length < shown);
+    const {items, more} = await pages("/exports", shown);
     const waiting = items.filter(each => each.status === "requested").length;
-    const focused = document.activeElement?.getAttribute("aria-label");
-    $("list").replaceChildren(...items.map(item));
-    if (focused) $("list").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
-    $("empty").hidden = items.length > 0;
+    showRows(items.map(item), more);
     $("empty").textContent = "You have no exports yet. Request one above.";
-    $("more-row").hidden = !after;
     $("exports").setAttribute("aria-busy", String(waiting > 0));
     $("status").textContent = waiting ? `${waiting === 1 ? "One export is" : `${waiting} exports are`} being written.` : "";
     if (waiting) timer = setTimeout(list, POLL_MS);

@@ -1,6 +1,6 @@
 // Uploads a file, and watches its import.
 
-import {$, POLL_MS, call, described, element, hasKey, moment, number, save, say, sentence, visible, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, hasKey, moment, number, pages, save, say, sentence, showRows, visible, withKey} from "./session.js";
 
 const PAGE = 5;
 const COUNTS = ["rows", "imported", "updated", "rejected"];
@@ -115,19 +115,8 @@ function button(text, state, act) {
 // All rows that are shown, again while one of them is under way.
 async function list() {
   clearTimeout(timer);
-  const items = [];
-  let after = null;
-  do {
-    const query = `limit=${Math.min(shown - items.length, 100)}${after ? `&after=${encodeURIComponent(after)}` : ""}`;
-    const page = await (await call(`/imports?${query}`)).json();
-    items.push(...page.items);
-    after = page.next;
-  } while (after && items.length < shown);
-  const focused = document.activeElement?.getAttribute("aria-label");
-  $("list").replaceChildren(...items.map(item));
-  if (focused) $("list").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
-  $("more-row").hidden = !after;
-  $("empty").hidden = items.length > 0;
+  const {items, more} = await pages("/imports", shown);
+  showRows(items.map(item), more);
   $("empty").textContent = "You have not imported anything yet. Choose a file above.";
   if (items.some(each => each.status === "processing")) timer = setTimeout(listed, 2 * POLL_MS);
 }

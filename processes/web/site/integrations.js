@@ -1,6 +1,6 @@
 // Sets up integrations, shows how their last sync went, and requests another.
 
-import {$, POLL_MS, call, described, element, moment, say, sendJson, visible, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, moment, pages, say, sendJson, showRows, visible, withKey} from "./session.js";
 
 const BADGES = {never: "Not synced yet", syncing: "Syncing", synced: "Synced", failed: "Failed"};
 const LOOKS = {never: "", syncing: "processing", synced: "completed", failed: "failed"};
@@ -68,20 +68,9 @@ async function list() {
   clearTimeout(timer);
   try {
     await followed();
-    const items = [];
-    let after = null;
-    do {
-      const query = `limit=${Math.min(shown - items.length, 100)}${after ? `&after=${encodeURIComponent(after)}` : ""}`;
-      const page = await (await call(`/integrations?${query}`)).json();
-      items.push(...page.items);
-      after = page.next;
-    } while (after && items.length < shown);
-    const focused = document.activeElement?.getAttribute("aria-label");
-    $("list").replaceChildren(...items.map(item));
-    if (focused) $("list").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
-    $("empty").hidden = items.length > 0;
+    const {items, more} = await pages("/integrations", shown);
+    showRows(items.map(item), more);
     $("empty").textContent = "You have no integrations yet. Set one up above.";
-    $("more-row").hidden = !after;
     $("status").textContent = asked.size ? `${asked.size === 1 ? "One sync is" : `${asked.size} syncs are`} under way.` : "";
     if (asked.size) timer = setTimeout(list, POLL_MS);
   } catch (error) {

@@ -21,6 +21,28 @@ export function say(problem) {
   $("problem").textContent = sentence(visible(problem));
 }
 
+// A list's first `shown` items, page by page, and whether there are more.
+export async function pages(path, shown) {
+  const items = [];
+  let after = null;
+  do {
+    const query = `limit=${Math.min(shown - items.length, 100)}${after ? `&after=${encodeURIComponent(after)}` : ""}`;
+    const page = await (await call(`${path}?${query}`)).json();
+    items.push(...page.items);
+    after = page.next;
+  } while (after && items.length < shown);
+  return {items, more: Boolean(after)};
+}
+
+// Puts rows in the place of the list's, and leaves the focus on the button that had it.
+export function showRows(rows, more) {
+  const focused = document.activeElement?.getAttribute("aria-label");
+  $("list").replaceChildren(...rows);
+  if (focused) $("list").querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
+  $("more-row").hidden = !more;
+  $("empty").hidden = rows.length > 0;
+}
+
 function key() {
   return $("key").value.trim();
 }

@@ -19,11 +19,12 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.cli._code_checks import code_checks
 from temporal_tenancy.cli._probe_checks import _Outcome, _workers, probe_checks
 from temporal_tenancy.cli._verdicts import Check
-from temporal_tenancy.cli._workers import KINDS, pollers
+from temporal_tenancy.cli._workers import pollers
 from temporal_tenancy.cli.program import Application, Login, Program, use_program
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE
+from temporal_tenancy.deployments.polling import KINDS
 from temporal_tenancy.everything import TenancyPlugin
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.outbox.inspection import backlogs
