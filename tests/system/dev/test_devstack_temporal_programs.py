@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from dev.devstack.errors import PartMissing
+from dev.devstack.go_programs import MODULE
 from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.stack import Stack, without_servers
 from dev.devstack.temporal_config import (
@@ -43,6 +45,14 @@ def environ(tmp_path: Path) -> dict[str, str]:
 def found(environ: dict[str, str], cache: Path) -> ServerPrograms:
     """Returns the programs with Go on PATH or missing."""
     return find_server_programs(environ, cache=cache, go_folder=str(cache / "no-go"))
+
+
+def test_every_module_that_is_built_has_its_sum() -> None:
+    """Otherwise the build fails where it was never built, and here it comes from the cache."""
+    required = re.findall(r"^\t(\S+) (v\S+)", (MODULE / "go.mod").read_text(), re.MULTILINE)
+    sums = {tuple(line.split()[:2]) for line in (MODULE / "go.sum").read_text().splitlines()}
+    assert len(required) > 100
+    assert [each for each in required if each not in sums] == []
 
 
 def test_they_are_built_once_and_kept_by_release(
