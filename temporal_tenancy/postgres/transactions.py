@@ -37,6 +37,7 @@ from temporal_tenancy.postgres._excess_rights import refuse_excess_rights
 from temporal_tenancy.postgres._transaction_clock import COUNTED_SINCE
 from temporal_tenancy.postgres.database import refuse_workflow_code
 from temporal_tenancy.postgres.database_errors import (
+    is_lost,
     refused_by_policy,
     timed_out,
     transaction_timeout,
@@ -202,13 +203,13 @@ def _sync_transaction(
 ) -> Iterator[psycopg.Connection[Any]]:
     tenant = current_tenant_of_this_code()
     outer = joined(connection, tenant)
-    with translated_errors(tenant):
+    with translated_errors(tenant, outer):
         if outer is not None:
             with connection.transaction(), outer.containing():
                 yield connection
                 require_tenant(tenant)
             return
-        with claimed(connection, tenant, schema) as opened:
+        with claimed(connection, tenant, schema) as opened, translated_errors(tenant, opened):
             try:
                 with connection.transaction():
                     finish(begin(connection, opened, limits))
@@ -225,14 +226,14 @@ async def _async_transaction(
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     tenant = current_tenant_of_this_code()
     outer = joined(connection, tenant)
-    with translated_errors(tenant):
+    with translated_errors(tenant, outer):
         if outer is not None:
             async with connection.transaction():
                 with outer.containing():
                     yield connection
                     require_tenant(tenant)
             return
-        with claimed(connection, tenant, schema) as opened:
+        with claimed(connection, tenant, schema) as opened, translated_errors(tenant, opened):
             try:
                 async with connection.transaction():
                     await begin(connection, opened, limits)
@@ -260,8 +261,8 @@ async def begin(
     session = RawSession(connection)
     limits = limits or SessionLimits()
     by_server = connection.info.server_version >= _COUNTED_SINCE
-    if not by_server:
-        opened.ends = time.monotonic() + limits.transaction.total_seconds()
+    opened.ends = time.monotonic() + limits.transaction.total_seconds()
+    opened.is_counted_here = not by_server
     values = {"tenant": opened.tenant}
     [row] = await session.send(compiled(_first_statement(limits, by_server)), values)
     roles = (row.role, row.login)
@@ -285,7 +286,7 @@ async def prepare_commit(connection: RawConnection, opened: OpenTransaction) -> 
     opened.unfinished.require_none()
     if opened.inside or opened.is_mixed:
         raise overlapping()
-    if opened.ends is not None and time.monotonic() > opened.ends:
+    if opened.is_counted_here and time.monotonic() > opened.ends:
         raise transaction_timeout()
     if connection.info.transaction_status == TransactionStatus.IDLE:
         cut(connection)
@@ -374,19 +375,24 @@ def require_tenant(tenant: str) -> None:
 
 
 @contextmanager
-def translated_errors(tenant: str) -> Iterator[None]:
+def translated_errors(tenant: str, opened: OpenTransaction | None = None) -> Iterator[None]:
     """Removes row values from the driver's errors; gives policy and limit errors own types."""
     try:
         yield
     except psycopg.Error as error:
-        problem = translated(error, tenant)
+        problem = translated(error, tenant, opened)
         if problem is None:
             raise
         raise problem from error
 
 
-def translated(error: psycopg.Error, tenant: str) -> Exception | None:
-    """Removes row values from `error`; returns the library's own error for it, if it has one."""
+def translated(
+    error: psycopg.Error, tenant: str, opened: OpenTransaction | None = None
+) -> Exception | None:
+    """Removes row values from `error`; returns the library's own error for it, if it has one.
+
+    `opened` is the transaction in which it was raised.
+    """
     if isinstance(error, OutOfOrderTransactionNesting):
         return overlapping()
     is_foreign, reason = refused_by_policy(error), error.diag.message_primary
@@ -396,6 +402,8 @@ def translated(error: psycopg.Error, tenant: str) -> Exception | None:
             f"row-level security refused a row that does not belong to tenant {tenant}: {reason}. "
             "Write the current tenant's id."
         )
+    if opened is not None and is_lost(error) and time.monotonic() >= opened.ends:
+        return transaction_timeout()
     return timed_out(error)
 
 
