@@ -107,8 +107,9 @@ async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
         with use_event_id(message.key):
             await job.coalesce.handler(job_input)
     except Exception as error:  # one message's failure must not affect the others
+        failure = failed(message, error, retries)
         log.warning(
-            "message.failed",
+            "message.dead" if failure.is_dead else "message.failed",
             extra={
                 "job": job.name,
                 "message_id": str(message.id),
@@ -116,7 +117,7 @@ async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
                 "error_type": type(error).__name__,
             },
         )
-        return Marks(failed=[failed(message, error, retries)])
+        return Marks(failed=[failure])
     return Marks(completed=[message])
 
 
