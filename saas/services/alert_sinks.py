@@ -59,7 +59,10 @@ class WebhookAlerts:
             "details": dict(alert.details),
         }
         if alert.words is not None:
-            data |= dict(_lines(alert.words, self._runbooks))
+            data |= {
+                **dict(_lines(alert.words, self._runbooks)),
+                "command": _command(alert.words),
+            }
         event = {"type": TYPE, "timestamp": now.isoformat(), "data": data}
         body = json.dumps(event).encode()
         headers = webhooks.sign(self._secret, f"alert_{_id(alert, now)}", body, now)

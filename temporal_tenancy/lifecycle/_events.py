@@ -24,18 +24,13 @@ class Events(Protocol):
     def aborted(self, signal: str) -> None: ...
 
 
-def _started(queues: Sequence[str], health: str | None, version: str | None) -> dict[str, object]:
-    known = {} if version is None else {"version": version}
-    return {"queues": queues, "health": health, **known}
-
-
 # Each event is written out, so that a search for it finds its line.
 class _WorkerEvents:
     def starting(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
-        log.info("worker.starting", extra=_started(queues, health, version))
+        log.info("worker.starting", extra={"queues": queues, "health": health, "version": version})
 
     def started(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
-        log.info("worker.started", extra=_started(queues, health, version))
+        log.info("worker.started", extra={"queues": queues, "health": health, "version": version})
 
     def ready(self) -> None:
         log.info("worker.ready")
@@ -58,10 +53,10 @@ class _WorkerEvents:
 
 class _RelayEvents:
     def starting(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
-        log.info("relay.starting", extra=_started(queues, health, version))
+        log.info("relay.starting", extra={"queues": queues, "health": health, "version": version})
 
     def started(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
-        log.info("relay.started", extra=_started(queues, health, version))
+        log.info("relay.started", extra={"queues": queues, "health": health, "version": version})
 
     def ready(self) -> None:
         log.info("relay.ready")

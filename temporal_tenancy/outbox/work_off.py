@@ -108,15 +108,26 @@ async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
             await job.coalesce.handler(job_input)
     except Exception as error:  # one message's failure must not affect the others
         failure = failed(message, error, retries)
-        log.warning(
-            "message.dead" if failure.is_dead else "message.failed",
-            extra={
-                "job": job.name,
-                "message_id": str(message.id),
-                "attempt": message.attempts,
-                "error_type": type(error).__name__,
-            },
-        )
+        if failure.is_dead:
+            log.warning(
+                "message.dead",
+                extra={
+                    "job": job.name,
+                    "message_id": str(message.id),
+                    "attempt": message.attempts,
+                    "error_type": type(error).__name__,
+                },
+            )
+        else:
+            log.warning(
+                "message.failed",
+                extra={
+                    "job": job.name,
+                    "message_id": str(message.id),
+                    "attempt": message.attempts,
+                    "error_type": type(error).__name__,
+                },
+            )
         return Marks(failed=[failure])
     return Marks(completed=[message])
 

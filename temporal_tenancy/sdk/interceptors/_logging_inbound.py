@@ -135,8 +135,9 @@ class LoggingWorkflowInbound(WorkflowInboundInterceptor):
             cause = root_cause(error)
             # What failed elsewhere was logged there, by a process that knows what it may tell.
             words = {"error": message_of(error)} if cause is error else {}
-            fields = {"error_type": type_of(cause), "is_told": _is_told(error), **words, **_ran()}
-            self._log(logging.WARNING, "workflow.failed", **fields)
+            kind, told = type_of(cause), _is_told(error)
+            fields = {**words, **_ran()}
+            self._log(logging.WARNING, "workflow.failed", error_type=kind, is_told=told, **fields)
             _observe_run("failed")
         # Anything else is a bug that fails the workflow task, not the run: the SDK logs it.
 
