@@ -105,8 +105,9 @@ def _failed(span: ReadableSpan) -> dict[str, str]:
     if span.status.status_code is not StatusCode.ERROR:
         return {}
     names = [(each.attributes or {}).get(_EXCEPTION) for each in span.events]
-    found = [name for name in names if isinstance(name, str)] or [_status(span.status).description]
-    return {ERROR_TYPE: (found[-1] or UNKNOWN_ERROR).rpartition(".")[2]}
+    found = [name for name in names if isinstance(name, str)]
+    named = found[-1] if found else _status(span.status).description or UNKNOWN_ERROR
+    return {ERROR_TYPE: named.rpartition(".")[2]}
 
 
 def _status(status: Status) -> Status:

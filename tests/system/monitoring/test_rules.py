@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from dev.monitoring.dashboards import DASHBOARDS
 from dev.monitoring.files import FOLDER, files
-from dev.monitoring.rules import PROGRAM, RULES, Rule
+from dev.monitoring.rules import BASE, PROGRAM, RULES, Rule
 from saas.services.alert_sinks import MailAlerts
 from temporal_tenancy.cli import Application, Program, command_line
 from temporal_tenancy.dead_letters import Alert
@@ -233,7 +233,8 @@ async def test_a_rule_and_the_alert_of_the_same_carry_the_same_words(
         lines = dict(
             line.split(": ", 1) for line in mail.get_content().splitlines() if ": " in line
         )
-        assert (lines["title"], lines["runbook"]) == (rule["title"], rule["runbook"])
+        page = rule["runbook"].removeprefix(BASE)
+        assert (lines["title"], lines["runbook"]) == (rule["title"], page)
         assert lines["command"].split()[1:] == rule["command"].split()[1:]
 
 
