@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import event, make_url, text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 from temporalio import activity
 from temporalio.client import Client
@@ -37,7 +37,6 @@ from temporal_tenancy.metering import _table as table
 from temporal_tenancy.metering import metered, metering, usage
 from temporal_tenancy.metering._meter import OTHER, Meter
 from temporal_tenancy.metering._table import Used
-from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.transactions import tenant_transaction
@@ -219,27 +218,21 @@ async def test_the_sum_over_tenants_is_what_the_process_measured(
 
 @contextmanager
 def watched_connections() -> Iterator[list[float]]:
-    """Measures in the pools how long each connection is out, whoever holds it."""
-    out: dict[object, float] = {}
+    """Keeps how long each connection was held, as the process measures it."""
     seconds: list[float] = []
 
-    def leaves(_: object, record: object, __: object) -> None:
-        out[record] = time.perf_counter()
+    def keep(observation: Observation) -> None:
+        if isinstance(observation, ConnectionHeld):
+            seconds.append(observation.seconds)
 
-    def returns(_: object, record: object) -> None:
-        if record in out:
-            seconds.append(time.perf_counter() - out.pop(record))
-
-    event.listen(SharedPool, "checkout", leaves)
-    event.listen(SharedPool, "checkin", returns)
+    add_observer(keep)
     try:
         yield seconds
     finally:
-        event.remove(SharedPool, "checkout", leaves)
-        event.remove(SharedPool, "checkin", returns)
+        remove_observer(keep)
 
 
-async def test_the_database_seconds_of_tenants_are_what_the_pools_measured(
+async def test_the_database_seconds_of_tenants_are_what_the_process_measured(
     database: Database,
 ) -> None:
     before = datetime.now(UTC)
