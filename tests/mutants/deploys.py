@@ -41,7 +41,7 @@ def _start_on_the_current_version() -> None:
 
 
 def _find_no_fault() -> None:
-    replace(Compared, "fault", lambda self, bounds, cohort=None: None)
+    replace(Compared, "fault", lambda self, bounds: None)
 
 
 def _move_every_run() -> None:
@@ -53,7 +53,7 @@ def _pin_on_every_queue() -> None:
 
 
 def _count_runs() -> None:
-    def fault(self: Compared, bounds: Any, cohort: Any = None) -> str | None:
+    def fault(self: Compared, bounds: Any) -> str | None:
         bad = self.new_failed / self.new_ended > bounds.max_failures if self.new_ended else False
         return "worse" if self.new_ended >= bounds.min_runs and bad else None
 
