@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -229,10 +229,11 @@ async def test_a_watch_that_fails_is_shown_and_a_deployment_that_is_listed_late_
 
         await until(is_shown)
 
-        names, real = [[]], server.names_of_deployments  # type: ignore[var-annotated]
+        first: list[list[str]] = [[]]
+        names_of_deployments = server.names_of_deployments
 
-        async def late(client: Client) -> Any:
-            return names.pop() if names else await real(client)
+        async def late(client: Client) -> Sequence[str]:
+            return first.pop() if first else await names_of_deployments(client)
 
         monkeypatch.setattr(server, "names_of_deployments", late)
         monkeypatch.setattr(server, "_LISTED_WITHIN", 0.0)
