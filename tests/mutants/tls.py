@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from temporalio.envconfig import ClientConnectConfig
+
 from temporal_tenancy.cli import _temporal_config as config
 from temporal_tenancy.cli import _temporal_refusals as refusals
 from tests.mutants.mutant import Mutant, replace
@@ -21,7 +23,7 @@ def _say_nothing() -> None:
 def _take_a_key_for_none() -> None:
     plain = refusals._settings
 
-    def without_key(found: refusals.ClientConnectConfig) -> refusals._Settings:
+    def without_key(found: ClientConnectConfig) -> refusals._Settings:
         known = plain(found)
         return refusals._Settings(known.tls, known.client_certificate, api_key=False)
 
