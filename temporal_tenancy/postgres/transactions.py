@@ -16,8 +16,7 @@ from contextlib import (
     contextmanager,
 )
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Final, NoReturn, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -33,6 +32,7 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.postgres import tenant_owned
+from temporal_tenancy.postgres._blocks import AsyncBlock, SyncBlock
 from temporal_tenancy.postgres._excess_rights import refuse_excess_rights
 from temporal_tenancy.postgres._transaction_clock import COUNTED_SINCE
 from temporal_tenancy.postgres.database import refuse_workflow_code
@@ -138,63 +138,13 @@ def tenant_transaction(
         psycopg.Error: any other database error, without values of rows once it leaves the block.
     """
     if isinstance(connection, psycopg.AsyncConnection):
-        return _AsyncBlock(_async_transaction(connection, limits, schema))
+        return AsyncBlock(_async_transaction(connection, limits, schema))
     if isinstance(connection, psycopg.Connection):
-        return _SyncBlock(_sync_transaction(connection, limits, schema))
+        return SyncBlock(_sync_transaction(connection, limits, schema))
     raise ConfigurationError(
         "tenant_transaction() takes a psycopg.Connection or psycopg.AsyncConnection, not "
         f"{type(connection).__name__}. Take a connection from the pool or adapter first."
     )
-
-
-class _AsyncBlock(AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]):
-    """A block for `async with`, which says so to a plain `with`."""
-
-    def __init__(self, block: AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]) -> None:
-        self._block = block
-
-    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
-        return await self._block.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return await self._block.__aexit__(kind, error, traceback)
-
-    def __enter__(self) -> NoReturn:
-        raise ConfigurationError(
-            "this connection is async. Write: async with tenant_transaction(connection)."
-        )
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class _SyncBlock(AbstractContextManager[psycopg.Connection[Any]]):
-    """A block for `with`, which says so to an `async with`."""
-
-    def __init__(self, block: AbstractContextManager[psycopg.Connection[Any]]) -> None:
-        self._block = block
-
-    def __enter__(self) -> psycopg.Connection[Any]:
-        return self._block.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self._block.__exit__(kind, error, traceback)
-
-    async def __aenter__(self) -> NoReturn:
-        raise ConfigurationError(
-            "this connection is not async. Write: with tenant_transaction(connection)."
-        )
-
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 @contextmanager
