@@ -441,7 +441,9 @@ def test_a_folder_that_is_mounted_is_in_the_tree_or_kept_out_of_it(
 def test_the_storage_has_the_bucket_of_the_processes(services: dict[str, Any]) -> None:
     bucket = services["web"]["environment"]["STORAGE_URL"].removeprefix("s3://")
     [volume] = services["storage"]["volumes"]
-    assert volume == f"storage:{services['storage']['command'][-1]}/{bucket}"
+    root = services["storage"]["command"][-1]
+    assert volume == f"storage:{root}/{bucket}"
+    assert root in services["storage"]["tmpfs"]  # it writes its locks there, before each object
 
 
 @pytest.mark.parametrize("place", ["docker-compose.yml", "deploy/kubernetes"])
