@@ -93,14 +93,13 @@ CASES = {
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch, namespace: str) -> Callable[[str, dict[str, str]], None]:
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, str]], None]:
     """Sets the variables of Temporal, and no others of it."""
 
     def give(address: str, variables: dict[str, str]) -> None:
         for name in TEMPORAL_VARIABLES:
             monkeypatch.delenv(name, raising=False)
-        settings = {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": namespace} | variables
-        for name, value in settings.items():
+        for name, value in ({"TEMPORAL_ADDRESS": address} | variables).items():
             monkeypatch.setenv(name, value)
 
     return give
@@ -284,9 +283,10 @@ async def guarded(temporal: TemporalDevServer) -> AsyncIterator[TlsProxy]:
 
 
 async def test_a_key_that_is_withdrawn_is_said_by_the_next_request(
-    guarded: TlsProxy, given: Callable[[str, dict[str, str]], None]
+    guarded: TlsProxy, given: Callable[[str, dict[str, str]], None], namespace: str
 ) -> None:
-    given(guarded.address, OURS.trusted | PAIR | {"TEMPORAL_API_KEY": KEY})
+    variables = {"TEMPORAL_API_KEY": KEY, "TEMPORAL_NAMESPACE": namespace}
+    given(guarded.address, OURS.trusted | PAIR | variables)
     client: Client = await connect_client()
     await client.service_client.check_health()
     client.service_client.update_api_key(CANARY)
