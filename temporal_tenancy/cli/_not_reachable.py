@@ -11,7 +11,7 @@ from typing import Final
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.cli._temporal_config import temporal_config
-from temporal_tenancy.cli._temporal_refusals import refusal
+from temporal_tenancy.cli._temporal_refusals import refusal, unusable
 from temporal_tenancy.cli.program import current_program
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.problems import Problem
@@ -51,6 +51,8 @@ def reaching(
     connecting: bool = False,
 ) -> Iterator[None]:
     """Raises `NotReachable` for errors in the block that mean that a server is unavailable.
+
+    A client certificate with which no server could be asked is a `ConfigurationError`.
 
     Args:
         address: returns the address and namespace of `temporal_config` for the message; called only
@@ -102,7 +104,9 @@ def _setting_of(role: str | None) -> str:
 
 def _temporal_away(
     address: Callable[[], tuple[str, str]] | None, error: Exception, advice: Advice
-) -> NotReachable:
+) -> NotReachable | ConfigurationError:
+    if said := unusable(error):
+        return ConfigurationError(said)
     if address is None:
         server = "the Temporal server"
     else:

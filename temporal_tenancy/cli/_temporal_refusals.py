@@ -52,6 +52,15 @@ def refusal(error: Exception, config: ClientConnectConfig) -> str | None:
     return None
 
 
+def unusable(error: Exception) -> str | None:
+    """Returns which of Temporal's settings cannot be used with any server; None for other errors.
+
+    It never contains a key or a certificate.
+    """
+    text = str(error)
+    return next((said for pattern, said in _UNUSABLE if pattern.search(text)), None)
+
+
 def _settings(config: ClientConnectConfig) -> _Settings:
     tls, api_key = config.get("tls"), config.get("api_key")
     return _Settings(
@@ -99,6 +108,19 @@ def _hung_up(settings: _Settings) -> str:
     return "closed the connection. If it wants TLS, set TEMPORAL_TLS to true."
 
 
+# What the SDK's core says before it asks a server.
+_UNUSABLE: Final = (
+    (
+        re.compile(r"InconsistentKeys"),
+        f"the client certificate and the key are not of one pair. Set {_CERTIFICATE} to those that "
+        "are.",
+    ),
+    (
+        re.compile(r"PrivateKeyParseError|CertificateParseError|NoCertificatesPresented"),
+        f"the client certificate or its key cannot be read. Set {_CERTIFICATE} to files in PEM.",
+    ),
+)
+
 # The texts of rustls, h2 and hyper, by which the SDK's core connects. A test meets each of them.
 _REASONS: Final[tuple[tuple[re.Pattern[str], _Reason], ...]] = (
     (
@@ -134,20 +156,6 @@ _REASONS: Final[tuple[tuple[re.Pattern[str], _Reason], ...]] = (
                 if settings.api_key
                 else ", or unset TEMPORAL_TLS*."
             )
-        ),
-    ),
-    (
-        re.compile(r"InconsistentKeys"),
-        lambda _, settings: (
-            "was not asked: the client certificate and the key are not of one pair. "
-            f"Set {_CERTIFICATE} to those that are."
-        ),
-    ),
-    (
-        re.compile(r"PrivateKeyParseError|CertificateParseError|NoCertificatesPresented"),
-        lambda _, settings: (
-            "was not asked: the client certificate or its key cannot be read. "
-            f"Set {_CERTIFICATE} to files in PEM."
         ),
     ),
     (_UNAUTHENTICATED, lambda _, settings: _unauthenticated(settings)),

@@ -24,6 +24,7 @@ CANARY = "canary-7b1e"
 EXPIRED = datetime(2026, 5, 4, tzinfo=UTC)
 OURS, OTHER = Authority(), Authority()
 PAIR = OURS.client()
+BROKEN_KEY = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,6 @@ CASES = {
         "has a certificate of no authority that this process trusts. Set",
         {"TEMPORAL_TLS": "true"},
     ),
-    "an authority that is none": Case(
-        "has a certificate of no authority that this process trusts. Set",
-        {"TEMPORAL_TLS_SERVER_CA_CERT_DATA": CANARY},
-    ),
     "an expired certificate": Case(
         "has a certificate that expired on 2026-05-04. Renew it there.", expired=EXPIRED
     ),
@@ -67,16 +64,6 @@ CASES = {
     "a certificate of somebody else's": Case(
         "closed the connection. It may not accept the client certificate",
         OURS.trusted | OTHER.client(),
-        clients=True,
-    ),
-    "a key of another certificate": Case(
-        "was not asked: the client certificate and the key are not of one pair.",
-        OURS.trusted | PAIR | {"TEMPORAL_TLS_CLIENT_KEY_DATA": list(OTHER.client().values())[1]},
-        clients=True,
-    ),
-    "a key that is none": Case(
-        "was not asked: the client certificate or its key cannot be read.",
-        OURS.trusted | PAIR | {"TEMPORAL_TLS_CLIENT_KEY_DATA": CANARY},
         clients=True,
     ),
     "no TLS where it is wanted": Case(
@@ -106,14 +93,13 @@ CASES = {
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch, namespace: str) -> Callable[[str, dict[str, str]], None]:
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, str]], None]:
     """Sets the variables of Temporal, and no others of it."""
 
     def give(address: str, variables: dict[str, str]) -> None:
         for name in TEMPORAL_VARIABLES:
             monkeypatch.delenv(name, raising=False)
-        settings = {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": namespace} | variables
-        for name, value in settings.items():
+        for name, value in ({"TEMPORAL_ADDRESS": address} | variables).items():
             monkeypatch.setenv(name, value)
 
     return give
@@ -135,30 +121,157 @@ async def test_what_is_wrong_is_said_in_one_sentence_that_names_the_setting(
     assert "PRIVATE" not in str(raised.value)
 
 
+async def test_a_pair_that_is_none_is_a_bad_setting_whatever_the_server(
+    temporal: TemporalDevServer, given: Callable[[str, dict[str, str]], None]
+) -> None:
+    other = {"TEMPORAL_TLS_CLIENT_KEY_DATA": list(OTHER.client().values())[1]}
+    for key, said in (
+        (other, "the client certificate and the key are not of one pair. Set TEMPORAL_TLS_CLIENT_"),
+        ({"TEMPORAL_TLS_CLIENT_KEY_DATA": BROKEN_KEY}, "the client certificate or its key cannot"),
+    ):
+        given(temporal.address, OURS.trusted | PAIR | key)
+        with pytest.raises(ConfigurationError, match=f"^{said}") as raised:
+            await connect_client()
+        assert CANARY not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
         (
             {"TEMPORAL_TLS_CLIENT_CERT_DATA": PAIR["TEMPORAL_TLS_CLIENT_CERT_DATA"]},
-            "a client certificate for Temporal needs its key, and a key its certificate.",
+            "TEMPORAL_TLS_CLIENT_CERT_DATA is set without its key. Set "
+            "TEMPORAL_TLS_CLIENT_KEY_DATA too.",
+        ),
+        (
+            {"TEMPORAL_TLS_CLIENT_KEY_PATH": "{folder}/key.pem"},
+            "TEMPORAL_TLS_CLIENT_KEY_PATH is set without its certificate. Set "
+            "TEMPORAL_TLS_CLIENT_CERT_PATH too.",
         ),
         ({"TEMPORAL_API_KEY": f"{CANARY}\n"}, "TEMPORAL_API_KEY has a space, a line break or"),
+        ({"TEMPORAL_TLS": "maybe"}, "TEMPORAL_TLS is true or false."),
         (
             {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "/nowhere/ca.pem"},
-            "Temporal's settings (TEMPORAL_*) cannot be read: [Errno 2] No such file or directory: "
-            "'/nowhere/ca.pem'.",
+            "TEMPORAL_TLS_SERVER_CA_CERT_PATH names /nowhere/ca.pem, which cannot be read: no such "
+            "file or directory.",
         ),
-        ({"TEMPORAL_PROFILE": "unknown"}, "Temporal's settings (TEMPORAL_*) cannot be read: "),
+        (
+            {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": "{folder}"},
+            "TEMPORAL_TLS_SERVER_CA_CERT_PATH names {folder}, which cannot be read: is a directory",
+        ),
+        *(
+            (
+                {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": f"{{folder}}/{name}"},
+                f"TEMPORAL_TLS_SERVER_CA_CERT_PATH names {{folder}}/{name}, which holds no "
+                "certificate in PEM. Set it to one.",
+            )
+            for name in ("key.pem", "text", "empty", "bytes")
+        ),
+        (
+            {"TEMPORAL_TLS_SERVER_CA_CERT_DATA": CANARY},
+            "TEMPORAL_TLS_SERVER_CA_CERT_DATA holds no certificate in PEM.",
+        ),
+        (
+            PAIR | {"TEMPORAL_TLS_CLIENT_KEY_DATA": CANARY},
+            "TEMPORAL_TLS_CLIENT_KEY_DATA holds no private key in PEM.",
+        ),
+        (
+            PAIR
+            | {"TEMPORAL_TLS_CLIENT_KEY_DATA": "-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + CANARY},
+            "TEMPORAL_TLS_CLIENT_KEY_DATA holds a private key that is encrypted. Set it to one "
+            "that needs no password.",
+        ),
+        (
+            {"TEMPORAL_PROFILE": "unknown"},
+            'TEMPORAL_PROFILE is "unknown", but there is no file of profiles. Set '
+            "TEMPORAL_CONFIG_FILE to the one that has it.",
+        ),
+        (
+            {"TEMPORAL_CONFIG_FILE": "/nowhere.toml"},
+            "TEMPORAL_CONFIG_FILE names /nowhere.toml, which cannot be read: no such file or",
+        ),
+        (
+            {"TEMPORAL_CONFIG_FILE": "{folder}/bytes"},
+            "{folder}/bytes of TEMPORAL_CONFIG_FILE is not",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_before_a_connection(
-    given: Callable[[str, dict[str, str]], None], variables: dict[str, str], said: str
+    given: Callable[[str, dict[str, str]], None],
+    variables: dict[str, str],
+    said: str,
+    tmp_path: Path,
 ) -> None:
-    given("localhost:1", variables)
+    (tmp_path / "key.pem").write_text(PAIR["TEMPORAL_TLS_CLIENT_KEY_DATA"])
+    (tmp_path / "text").write_text(CANARY)
+    (tmp_path / "empty").touch()
+    (tmp_path / "bytes").write_bytes(b"\xff\x00")
+    given(
+        "localhost:1",
+        {name: value.replace("{folder}", str(tmp_path)) for name, value in variables.items()},
+    )
     with pytest.raises(ConfigurationError) as raised:
         temporal_config()
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(said.replace("{folder}", str(tmp_path)))
     assert CANARY not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        (
+            '[profile.production]\naddress = "a:1"',
+            '{file} of TEMPORAL_CONFIG_FILE has no profile "default". Set TEMPORAL_PROFILE to one '
+            'that it has: "production".',
+        ),
+        ("", '{file} of TEMPORAL_CONFIG_FILE has no profile "default". Set TEMPORAL_PROFILE to'),
+        (
+            f'[profile.default]\nadress = "{CANARY}"',
+            "{file} of TEMPORAL_CONFIG_FILE is invalid at line 2, column 1: unknown field `adress`",
+        ),
+        (
+            f'[profile.default]\napi_key = ["{CANARY}"]',
+            "{file} of TEMPORAL_CONFIG_FILE is invalid at line 2, column 11: it is not TOML, or",
+        ),
+        (
+            f'[profile.default]\napi_key = "{CANARY}',
+            "{file} of TEMPORAL_CONFIG_FILE is invalid at line 2, column",
+        ),
+        (
+            '[profile.default.tls]\nserver_ca_cert_path = "/nowhere/ca.pem"',
+            'tls.server_ca_cert_path of the profile "default" in {file} names /nowhere/ca.pem, '
+            "which cannot be read: no such file or directory.",
+        ),
+        (
+            f'[profile.default]\napi_key = "{CANARY} "',
+            'api_key of the profile "default" in {file} has a space,',
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_and_never_ignored(
+    given: Callable[[str, dict[str, str]], None], toml: str, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "temporal.toml"
+    file.write_text(toml)
+    given("localhost:1", {"TEMPORAL_CONFIG_FILE": str(file)})
+    with pytest.raises(ConfigurationError) as raised:
+        temporal_config()
+    assert str(raised.value).startswith(said.replace("{file}", str(file)))
+    assert CANARY not in str(raised.value)
+
+
+def test_an_empty_variable_is_not_set(given: Callable[[str, dict[str, str]], None]) -> None:
+    given("localhost:1", dict.fromkeys(TEMPORAL_VARIABLES, ""))
+    assert temporal_config() == {"target_host": "localhost:7233", "namespace": "default"}
+
+
+def test_a_bundle_of_authorities_may_have_names_that_are_not_ascii(
+    given: Callable[[str, dict[str, str]], None], tmp_path: Path
+) -> None:
+    [pem] = OURS.trusted.values()
+    (tmp_path / "ca.pem").write_text(f"# Főtanúsítvány\n{pem}", encoding="utf-8")
+    given("localhost:1", {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": str(tmp_path / "ca.pem")})
+    assert temporal_config()["tls"]
 
 
 @pytest.fixture
@@ -170,9 +283,10 @@ async def guarded(temporal: TemporalDevServer) -> AsyncIterator[TlsProxy]:
 
 
 async def test_a_key_that_is_withdrawn_is_said_by_the_next_request(
-    guarded: TlsProxy, given: Callable[[str, dict[str, str]], None]
+    guarded: TlsProxy, given: Callable[[str, dict[str, str]], None], namespace: str
 ) -> None:
-    given(guarded.address, OURS.trusted | PAIR | {"TEMPORAL_API_KEY": KEY})
+    variables = {"TEMPORAL_API_KEY": KEY, "TEMPORAL_NAMESPACE": namespace}
+    given(guarded.address, OURS.trusted | PAIR | variables)
     client: Client = await connect_client()
     await client.service_client.check_health()
     client.service_client.update_api_key(CANARY)
@@ -222,6 +336,11 @@ async def test_every_process_connects_by_the_profile_of_a_file(
     refused = await starter("schedules", "list", **profile, TEMPORAL_API_KEY=CANARY)
     assert refused.code == 3
     assert "rejects the API key. Set TEMPORAL_API_KEY to one that is valid." in refused.err
+    none = await starter("schedules", "list", **profile | {"TEMPORAL_PROFILE": "staging"})
+    assert none.code == 2
+    assert 'has no profile "staging". Set TEMPORAL_PROFILE to one that it has: "production".' in (
+        none.err
+    )
     for text in (refused.err, *(each.text for each in started)):
         assert CANARY not in text
         assert KEY not in text

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,32 @@ from tests.fixtures.deploy_programs import run_program
 
 ROOT = Path(__file__).parents[3]
 WORKERS = ("worker-critical", "worker-default", "worker-bulk")
-OWN_IMAGE = ("migrate", *WORKERS, "relay", "web")
-ONCE = {"migrate", "temporal-database", "temporal-schema", "temporal-namespace"}
+OWN_IMAGE = ("migrate", "schedules", *WORKERS, "relay", "web")
+ONCE = {
+    *("folders", "migrate", "schedules"),
+    *("temporal-database", "temporal-schema", "temporal-namespace"),
+}
+# By service: the volume whose folder its image has, which belongs to the user that writes. Docker
+# gives an empty volume the owner of that folder, and makes it for root where the image has none.
+FOLDER_OF_IMAGE = {
+    "postgres": "/var/lib/postgresql",
+    "prometheus": "/prometheus",
+    "alertmanager": "/alertmanager",
+    "grafana": "/var/lib/grafana",
+}
 PUBLISHED = {"web", "temporal-ui", "mail", "prometheus", "alertmanager", "grafana"}
+# Settings that nobody needs to set, and why: the Dockerfile sets LOG_FORMAT; traces have an
+# endpoint; the rest are limits and intervals.
+DEFAULT_IS_RIGHT = "|".join(
+    (
+        *("LOG_FORMAT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "DRAIN_DELAY_SECONDS"),
+        *("METRICS_COLLECT_SECONDS", "METRICS_TENANTS", "RELAY_ATTEMPTS", "RELAY_BACKOFF"),
+        *(r"TENANT_(POOL_SIZE|POOL_RESERVED|\w+_TIMEOUT)", r"WEB_\w+_(SECONDS|MAX|MAX_BYTES|RATE)"),
+        *(r"WEB_(CONNECTIONS|REQUESTS|UPLOADS|STREAMS|WEBHOOKS)\w*", "WEB_KEY_FAILURES_PER_MINUTE"),
+    )
+)
+# One machine replaces its workers: it has no versions.
+LEFT_OUT = {"docker-compose.yml": {"WORKER_DEPLOYMENT_NAME", "WORKER_BUILD_ID"}}
 TEMPORAL = ROOT / "deploy" / "temporal"
 TEMPORAL_CONNECTIONS = 4 * (20 + 10)  # its image's defaults: four services, each to two databases
 # Runs commands one after another as Python would, so that what they share is imported once; then
@@ -140,7 +163,12 @@ def test_a_container_may_do_little(services: dict[str, Any]) -> None:
         assert "privileged" not in service, name
         # The Web UI's image writes its configuration at each start.
         assert service["read_only"] is (name != "temporal-ui"), name
-        assert "cap_add" not in service or name == "postgres"
+        if name == "folders":  # it gives folders to another user, and can do nothing else
+            assert (service["cap_add"], service["user"]) == (["CHOWN"], "root")
+            assert service["network_mode"] == "none"
+        else:
+            assert "cap_add" not in service or name == "postgres"
+            assert service.get("user") != "root", name
 
 
 def test_each_service_has_limits_and_tells_its_health(services: dict[str, Any]) -> None:
@@ -179,7 +207,7 @@ def test_only_what_people_open_is_published_and_only_on_this_machine(
 def test_a_service_shares_networks_only_with_those_it_talks_to(services: dict[str, Any]) -> None:
     inside: dict[str, set[str]] = {}
     for name, service in services.items():
-        for network in service["networks"]:
+        for network in service.get("networks", ()):
             inside.setdefault(network, set()).add(name)
     asking = {*WORKERS, "relay", "web"}
     assert inside == {
@@ -187,7 +215,7 @@ def test_a_service_shares_networks_only_with_those_it_talks_to(services: dict[st
             *asking,
             *("postgres", "migrate", "temporal", "temporal-database", "temporal-schema"),
         },
-        "temporal": {*asking, "temporal", "temporal-namespace", "temporal-ui"},
+        "temporal": {*asking, *("temporal", "temporal-namespace", "temporal-ui", "schedules")},
         "storage": {*WORKERS, "web", "storage"},
         "monitoring": {*asking, "temporal", "prometheus", "alertmanager", "grafana"},
         "outside": {*asking, *PUBLISHED},
@@ -260,21 +288,23 @@ def test_only_the_relay_and_the_migrations_have_the_relays_credentials(
 @pytest.mark.parametrize(
     ("name", "held"),
     [
-        *((name, {"TENANT", "PLATFORM", "STORAGE", "SMTP"}) for name in WORKERS),
-        ("relay", {"RELAY", "SMTP"}),
+        *((name, {"TENANT", "PLATFORM", "STORAGE", "SMTP", "ALERT_WEBHOOK"}) for name in WORKERS),
+        ("relay", {"RELAY", "SMTP", "ALERT_WEBHOOK"}),
         ("web", {"TENANT", "PLATFORM", "STORAGE", "LINK"}),
         ("migrate", {"OWNER", "TENANT", "PLATFORM", "RELAY"}),
         ("temporal-database", {"OWNER", "TEMPORAL"}),
         ("temporal-schema", {"TEMPORAL"}),
         ("temporal", {"TEMPORAL"}),
         ("temporal-namespace", set()),
+        ("schedules", set()),
+        ("folders", set()),
     ],
 )
 def test_a_process_has_the_credentials_that_it_uses(
     services: dict[str, Any], name: str, held: set[str]
 ) -> None:
     used = re.findall(r"\$\{(\w+)_(?:PASSWORD|SECRET|URL)", yaml.safe_dump(services[name]))
-    assert set(used) - {"RUNBOOKS"} == held  # an address of pages
+    assert set(used) - {"RUNBOOKS", "WEB"} == held  # addresses of pages
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -288,6 +318,46 @@ def test_a_worker_waits_for_the_migrations_and_may_finish_its_work(
     probe = worker["healthcheck"]["test"][-1]
     assert f":{worker['environment']['WORKER_HEALTH_PORT']}/healthz" in probe
     compile(probe, "healthcheck", "exec")
+
+
+def test_the_schedules_are_in_force_before_workers_start(services: dict[str, Any]) -> None:
+    assert services["schedules"]["command"] == ["starter.py", "schedules", "apply"]
+    for name in (*WORKERS, "relay", "web"):
+        awaited = services[name]["depends_on"]["schedules"]["condition"]
+        assert awaited == "service_completed_successfully", name
+
+
+def test_prometheus_has_the_token_of_scrapes_in_a_file_that_only_it_reads(
+    services: dict[str, Any], compose: dict[str, Any], tmp_path: Path
+) -> None:
+    prometheus = services["prometheus"]
+    config = yaml.safe_load((ROOT / "monitoring/prometheus.yml").read_text())
+    [file] = {
+        each["authorization"]["credentials_file"]
+        for each in config["scrape_configs"]
+        if "authorization" in each
+    }
+    [memory] = prometheus["tmpfs"]
+    assert Path(file).parent == Path(memory)
+    # Compose refuses any other secret in a read-only service.
+    assert {tuple(secret) for secret in compose["secrets"].values()} == {("file",)}
+    shell, flag, script, name = prometheus["entrypoint"]
+    script = script.replace("$$", "$").replace(f"{memory}/", f"{tmp_path}/")
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "prometheus").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (bin_folder / "prometheus").chmod(0o755)
+    done = subprocess.run(
+        [shell, flag, script, name, *prometheus["command"]],
+        env={"PATH": f"{bin_folder}:/usr/bin:/bin", "METRICS_TOKEN": "a %s token"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == prometheus["command"]
+    written = tmp_path / Path(file).name
+    assert written.read_text() == "a %s token"
+    assert written.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_temporal_server_is_set_up_as_the_dev_stacks(services: dict[str, Any]) -> None:
@@ -324,10 +394,67 @@ def test_the_image_does_not_run_as_root(dockerfile: list[str]) -> None:
     assert dockerfile.index("USER 999:999") > dockerfile.index("COPY processes processes")
 
 
-def test_the_storage_runs_as_the_images_user_whose_volume_it_is(
-    services: dict[str, Any], dockerfile: list[str]
+def test_whoever_writes_to_a_volume_may(services: dict[str, Any], dockerfile: list[str]) -> None:
+    folders = services["folders"]
+    program, owner = folders["entrypoint"]
+    assert (program, f"USER {owner}") == ("chown", dockerfile[dockerfile.index("USER 999:999")])
+    given = {each.split(":")[0] for each in folders["volumes"]}
+    assert folders["command"] == [each.split(":")[1] for each in folders["volumes"]]
+    for name, service in services.items():
+        for volume in service.get("volumes", ()):
+            source, target, *mode = volume.split(":")
+            if mode == ["ro"] or name == "folders":
+                continue
+            if source in given:
+                assert service.get("user", owner if "build" in service else None) == owner, name
+                assert "folders" in set(before(services, name)), name
+            else:
+                assert FOLDER_OF_IMAGE[name] == target, name
+                assert "user" not in service, name  # another user than the image's
+
+
+def before(services: dict[str, Any], name: str) -> Iterator[str]:
+    """Yields the services that a service waits for, and those that they wait for."""
+    for awaited in services[name].get("depends_on", {}):
+        yield awaited
+        yield from before(services, awaited)
+
+
+def test_a_folder_that_is_mounted_is_in_the_tree_or_kept_out_of_it(
+    services: dict[str, Any],
 ) -> None:
-    assert f"USER {services['storage']['user']}" in dockerfile
-    assert services["storage"]["volumes"] == ["storage:/data/tenant-files"]
+    given = {each.split(":")[0] for each in services["folders"]["volumes"]}
+    ignored = [(ROOT / name).read_text().split() for name in (".gitignore", ".dockerignore")]
+    for name, service in services.items():
+        for volume in service.get("volumes", ()):
+            source, _, *mode = volume.split(":")
+            if not source.startswith("."):
+                continue
+            if source in given:
+                for lines in ignored:
+                    assert source.removeprefix("./") in [each.strip("/") for each in lines]
+            else:
+                assert mode == ["ro"], name
+                assert (ROOT / source).exists(), name
+
+
+def test_the_storage_has_the_bucket_of_the_processes(services: dict[str, Any]) -> None:
     bucket = services["web"]["environment"]["STORAGE_URL"].removeprefix("s3://")
-    assert services["storage"]["volumes"][0].endswith(f"/{bucket}")
+    [volume] = services["storage"]["volumes"]
+    root = services["storage"]["command"][-1]
+    assert volume == f"storage:{root}/{bucket}"
+    assert root in services["storage"]["tmpfs"]  # it writes its locks there, before each object
+
+
+@pytest.mark.parametrize("place", ["docker-compose.yml", "deploy/kubernetes"])
+def test_every_setting_is_passed_or_its_default_is_right_in_production(place: str) -> None:
+    files = [ROOT / place] if (ROOT / place).is_file() else (ROOT / place).rglob("*")
+    text = "\n".join(path.read_text() for path in files if path.is_file())
+    passed = set(re.findall(r"^\s*(?:- name: |- )?([A-Z][A-Z_]+)(?:: |=|$)", text, re.MULTILINE))
+    settings = {name.upper() for name in Settings.model_fields}
+    left = {name for name in settings - passed if not re.fullmatch(DEFAULT_IS_RIGHT, name)}
+    assert left == LEFT_OUT.get(place, set())
+    assert not passed & {name for name in settings if re.fullmatch(DEFAULT_IS_RIGHT, name)}
+    page = (ROOT / "docs/how-to/run-in-production.md").read_text()
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", page)) & settings
+    assert named - LEFT_OUT.get(place, set()) <= passed

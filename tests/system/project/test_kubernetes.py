@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,12 @@ from tests.fixtures.deploy_programs import run_program
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"
 VERSIONS = ("1.33", "1.37")  # of Kubernetes
-OVERLAYS = ("production", "production-versions", "production/migrate")
+OVERLAYS = (
+    *("production", "production-versions", "production/migrate", "production/schedules"),
+    *("production-by-tenant", "production-by-tenant/workers"),
+)
+BUILD_LABEL = "saas.example/build"
+BUILD = "-2026-11-28"  # the suffix of a build's workers
 CUSTOM = json.loads((Path(__file__).parent / "custom_resources.json").read_text())["schemas"]
 
 Resource = dict[str, Any]
@@ -136,26 +142,39 @@ def test_the_pods_run_as_the_images_user(built: Built) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["production", "production-versions"])
+def test_an_overlay_has_a_process_for_each_command(built: Built, overlay: str) -> None:
+    once = {"migrate", "schedules"}
+    made = {name for name, _ in pods(built[overlay])}
+    assert made == {*(f"worker-{queue}" for queue in Queue), "relay", "web"}
+    assert {name for each in once for name, _ in pods(built[f"production/{each}"])} == once
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_commands_are_those_of_the_compose_file(built: Built, overlay: str) -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    made = dict(pods(built[overlay] + built["production/migrate"]))
-    assert set(made) == {*(f"worker-{queue}" for queue in Queue), "relay", "web", "migrate"}
-    for name, pod in made.items():
-        assert pod["spec"]["containers"][0]["args"] == services[name]["command"], name
+    for name, pod in pods(built[overlay]):
+        args = pod["spec"]["containers"][0]["args"]
+        assert args == services[without_build(name)]["command"], name
+
+
+def without_build(name: str) -> str:
+    """Returns a process's name in the compose file."""
+    return name.removesuffix(BUILD)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_pod_has_the_secrets_that_it_uses_and_no_file_has_one(built: Built, overlay: str) -> None:
-    shared = {"temporal"}
+    shared = {"temporal", "metrics", "sentry"}
     tenant = {"database-tenant", "database-platform", "storage", *shared}
     uses = {
-        "relay": {"database-relay", "mail", *shared},
+        "relay": {"database-relay", "mail", "alerts", *shared},
+        "schedules": {"temporal"},
         "web": {"web", *tenant},
         "migrate": {f"database-{role}" for role in ("owner", "tenant", "platform", "relay")},
     }
     for name, pod in pods(built[overlay]):
         assert {each["name"] for each in environment(pod).values()} == uses.get(
-            name, {"mail", *tenant}
+            name, {"mail", "alerts", *tenant}
         ), name
     assert not [each for each in built[overlay] if each["kind"] == "Secret"]
 
@@ -168,6 +187,71 @@ def test_every_variable_is_a_setting(built: Built, overlay: str) -> None:
         assert {name for name in names if not name.startswith("AWS_")} <= known
     for _, pod in pods(built[overlay]):
         assert {name for name in environment(pod) if not name.startswith("AWS_")} <= known
+
+
+def test_the_overlays_have_the_same_settings(built: Built) -> None:
+    every = {
+        overlay: {
+            name: value
+            for each in resources
+            if each["kind"] == "ConfigMap"
+            for name, value in each["data"].items()
+            if name not in ("WORKER_DEPLOYMENT_NAME", "WORKER_BUILD_ID")
+        }
+        for overlay, resources in built.items()
+        if overlay != "production/migrate"
+    }
+    assert every["production"]["WEB_URL"] == "https://app.saas.example"
+    for overlay, settings in every.items():
+        assert settings == every["production"], overlay
+
+
+def test_a_job_may_reach_the_temporal_server_as_the_processes_do(built: Built) -> None:
+    [policy] = [
+        each["spec"]
+        for each in built["production"]
+        if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", "temporal")
+    ]
+    [[allowed]] = [[each["values"] for each in policy["podSelector"]["matchExpressions"]]]
+    for overlay in OVERLAYS:
+        for name, pod in pods(built[overlay]):
+            asks = "TEMPORAL_API_KEY" in environment(pod)
+            component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+            assert (component in allowed) is asks, name
+
+
+def test_the_workers_of_two_builds_run_beside_each_other(built: Built, tmp_path: Path) -> None:
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(FOLDER, folder)
+    overlays = folder / "overlays"
+    file = overlays / "production-by-tenant" / "workers" / "kustomization.yaml"
+    file.write_text(
+        file.read_text().replace("2026.11.28", "2026.11.29").replace(BUILD, "-2026-11-29")
+    )
+    code, told = run_program("kubectl", "kustomize", str(file.parent))
+    assert code == 0, told
+    old, new = built["production-by-tenant/workers"], list(yaml.safe_load_all(told))
+    others = built["production-by-tenant"]
+    assert names(old).isdisjoint(names(new) | names(others))
+    assert names(old) | names(others) >= {
+        *(("Deployment", f"worker-{queue}{BUILD}") for queue in Queue),
+        *(("Deployment", name) for name in ("relay", "web")),
+    }
+    for each in old:  # so that one command removes what belongs to a build
+        assert each["metadata"]["labels"][BUILD_LABEL] == "2026.11.28"
+        if each["kind"] in ("Deployment", "PodDisruptionBudget"):
+            assert each["spec"]["selector"]["matchLabels"][BUILD_LABEL] == "2026.11.28"
+    for resources, build in ((old, "2026.11.28"), (new, "2026.11.29")):
+        [settings] = [each for each in resources if each["kind"] == "ConfigMap"]
+        assert settings["data"]["WORKER_DEPLOYMENT_NAME"] == "saas"
+        assert settings["data"]["WORKER_BUILD_ID"] == build
+        for _, pod in pods(resources):
+            [source] = pod["spec"]["containers"][0]["envFrom"]
+            assert source["configMapRef"]["name"] == settings["metadata"]["name"]
+
+
+def names(resources: list[Resource]) -> set[tuple[str, str]]:
+    return {(each["kind"], each["metadata"]["name"]) for each in resources}
 
 
 @pytest.mark.parametrize("overlay", ["production", "production-versions"])
