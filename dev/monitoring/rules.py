@@ -38,6 +38,12 @@ def _words(title: str, page: str, command: str) -> AlertWords:
     return AlertWords(title, f"{RUNBOOKS}/{page}.md", command)
 
 
+# What the processes say themselves, and what Temporal knows of workers that do not. Versions count
+# within one queue: the Worker Controller of Kubernetes gives each queue's workers others.
+SERVING: Final = (
+    "tenancy_process_versions or "
+    'label_replace(tenancy_queue_versions, "serves", "$1", "queue", "(.+)")'
+)
 WORKERS: Final = "max by (queue, kind) (sum without (current) (tenancy_queue_workers))"
 
 RULES: Final = (
@@ -133,11 +139,12 @@ RULES: Final = (
     ),
     Rule(
         "TenancyVersionSkew",
-        "count(count by (version) (tenancy_process_info))",
+        f"max by (serves) ({SERVING})",
         "> 1",
         "30m",
         "ticket",
-        "Processes of {{ $value }} versions have been running side by side for half an hour.",
+        "{{ $value }} versions of the code have served {{ $labels.serves }} side by side for half "
+        "an hour.",
         _words("Several versions run side by side", "version-skew", "top"),
     ),
     Rule(

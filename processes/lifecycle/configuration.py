@@ -16,7 +16,10 @@ from temporal_tenancy.postgres import newest_revisions
 
 # What each process has of its own, and its version, which is not configuration.
 OWN: Final = frozenset(
-    {"worker_health_host", "worker_health_port", "web_health_port", "worker_build_id"}
+    {
+        *("worker_health_host", "worker_health_port", "web_health_port"),
+        *("worker_deployment_name", "worker_build_id"),
+    }
 )
 
 

@@ -37,13 +37,15 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
     """Returns one sentence per reason; queues that no worker serves come first."""
     raw = run.raw_description
     queues = {run.task_queue, *(a.activity_options.task_queue.name for a in raw.pending_activities)}
-    sentences = [
-        no_worker(queue) for queue in sorted(queues - {""}) if not await has_worker(client, queue)
-    ]
-    sentences += await _version_gone(client, run)
+    alone = [queue for queue in sorted(queues - {""}) if not await has_worker(client, queue)]
+    gone = await _version_gone(client, run)
+    sentences = [*map(no_worker, alone), *gone]
     if run.execution_time and run.execution_time > datetime.now(UTC):
         sentences.append(f"It starts at {when(run.execution_time)}.")
-    sentences += await _task_retries(client, run) or _waiting_task(run)
+    if failing := await _task_retries(client, run):
+        sentences += failing
+    elif not gone and run.task_queue not in alone:  # or the same would be said twice
+        sentences += _waiting_task(run)
     sentences += [await _activity(run, activity) for activity in raw.pending_activities]
     children = [child.workflow_id for child in raw.pending_children]
     if children:

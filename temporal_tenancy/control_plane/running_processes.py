@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -65,7 +65,7 @@ class RunningProcess:
 
     kind: str  # such as "worker", "relay" or "web"
     identity: str  # in Temporal and in log lines
-    serves: str  # its queues, for example: processes that serve the same are configured alike
+    serves: str  # such as its queues, with commas: who serves the same is configured alike
     configuration: str  # a digest
     revisions: Mapping[str, str] = field(default_factory=newest_revisions)
     """The newest migration that its code knows, by environment."""
@@ -137,22 +137,23 @@ def out_of_date(
 ) -> Sequence[OutOfDate]:
     """Returns the processes that are older than the configuration or the migrations in force.
 
-    Of processes of one kind that serve the same, the configuration of the last that was started is
-    in force.
+    Of processes of one kind and version that serve the same, the configuration of the last that was
+    started is in force. Another version may have other settings, and runs beside it on purpose
+    while it is released.
 
     Args:
         running: the processes.
         applied: the migration that the database is at, by environment.
         environments: whose migrations this code knows.
     """
-    newest: dict[tuple[str, str], RunningProcess] = {}
+    newest: dict[tuple[str, str, str], RunningProcess] = {}
     for process in running:
-        group = process.kind, process.serves
+        group = _alike(process)
         if group not in newest or newest[group].started_at <= process.started_at:
             newest[group] = process
     found = []
     for process in running:
-        last = newest[process.kind, process.serves]
+        last = newest[_alike(process)]
         if process.configuration != last.configuration:
             had, now = process.configuration, last.configuration
             found.append(OutOfDate(process, "configuration", had, now, last.identity))
@@ -161,6 +162,19 @@ def out_of_date(
             if knows is not None and has is not None and _is_before(knows, has, environment):
                 found.append(OutOfDate(process, "migrations", knows, has, environment.name))
     return found
+
+
+def versions_of(running: Iterable[RunningProcess]) -> Mapping[tuple[str, str], Set[str]]:
+    """Returns the known versions of the processes, by kind and by each of what they serve."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for process in running:
+        for served in process.serves.split(","):
+            found.setdefault((process.kind, served), set()).update({process.version} - {""})
+    return found
+
+
+def _alike(process: RunningProcess) -> tuple[str, str, str]:
+    return process.kind, process.serves, process.version
 
 
 def _is_before(revision: str, applied: str, environment: MigrationEnvironment) -> bool:

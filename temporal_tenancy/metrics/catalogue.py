@@ -189,6 +189,11 @@ OUT_OF_DATE: Final = Instrument(
     ("kind", "what"),
     source="processes",
 )  # fmt: skip
+PROCESS_VERSIONS: Final = Instrument(
+    "tenancy_process_versions", "gauge",
+    "Versions of the code among the processes that serve the same.", ("kind", "serves"),
+    source="processes",
+)  # fmt: skip
 COLLECTED: Final = Instrument(
     "tenancy_collected_timestamp_seconds", "gauge",
     "When the gauges of a source were last collected, in Unix time.", ("source",),
@@ -210,7 +215,7 @@ CATALOGUE: Final = (
     *(MESSAGES, OLDEST_DUE, LETTERS, OLDEST_LETTER),
     *(TICK_TENANTS, TICK_LAG, TICK_RUNNING, TICKS_MISSED, TENANTS_MISSED),
     *(BACKLOG, BACKLOG_AGE, POLLERS, VERSIONS, PAUSED, SCHEDULES),
-    OUT_OF_DATE,
+    *(OUT_OF_DATE, PROCESS_VERSIONS),
     *(COLLECTED, COLLECT_FAILURES, IN_PART),
 )
 """Every metric of the library, in the order of the documentation."""

@@ -21,6 +21,7 @@ from temporal_tenancy.control_plane.running_processes import (
     What,
     out_of_date,
     running_processes,
+    versions_of,
 )
 from temporal_tenancy.control_plane.tables import IS_OPEN
 from temporal_tenancy.core.directory import Tenant, TenantDirectory, TenantStatus
@@ -236,7 +237,7 @@ async def of_ledger(database: Database) -> Found:
 async def of_processes(
     database: Database, application: Iterable[MigrationEnvironment] = ()
 ) -> Found:
-    """Counts the processes that are older than the configuration or the migrations in force.
+    """Counts the versions of processes, and those older than the configuration or the migrations.
 
     The migrations are the library's and those of `application`.
     """
@@ -249,7 +250,12 @@ async def of_processes(
     counts = Counter({(each.kind, what): 0 for each in running for what in get_args(What)})
     old = {(each.process.kind, each.what, each.process.identity) for each in found}
     counts.update((kind, what) for kind, what, _ in old)
-    return {of.OUT_OF_DATE: {labels: float(count) for labels, count in counts.items()}}
+    return {
+        of.OUT_OF_DATE: {labels: float(count) for labels, count in counts.items()},
+        of.PROCESS_VERSIONS: {
+            labels: float(len(known)) for labels, known in versions_of(running).items()
+        },
+    }
 
 
 async def of_temporal(client: Client, queues: Collection[str]) -> Found:

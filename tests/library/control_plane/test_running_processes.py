@@ -40,6 +40,7 @@ def process(
     kind: str = "worker",
     serves: str = "bulk",
     minutes: float = 0,
+    version: str = "v1",
     revisions: dict[str, str] | None = None,
 ) -> RunningProcess:
     return RunningProcess(
@@ -47,6 +48,7 @@ def process(
         identity=identity,
         serves=serves,
         configuration=configuration,
+        version=version,
         revisions=newest_revisions() if revisions is None else revisions,
         started_at=STARTED + timedelta(minutes=minutes),
     )
@@ -134,6 +136,14 @@ async def test_a_database_that_is_away_holds_nothing_up(caplog: pytest.LogCaptur
         ([process("w2", "b", minutes=-1)], {("w2", "configuration", "w1")}),
         ([process("w2", "b", serves="critical", minutes=1)], set()),
         ([process("r1", "b", kind="relay", minutes=1)], set()),
+        ([process("w2", "b", version="v2", minutes=1)], set()),  # a release, with other settings
+        (
+            [
+                process("w2", "b", version="v2", minutes=1),
+                process("w3", "c", version="v2", minutes=2),
+            ],
+            {("w2", "configuration", "w3")},
+        ),
         (
             [process("w2", "b", minutes=1), process("w3", "c", minutes=2)],
             {("w1", "configuration", "w3"), ("w2", "configuration", "w3")},
@@ -163,6 +173,25 @@ async def test_a_relay_counts_them(database: Database, relay_database: Database)
         await until_running(database, "w1", "w2")
         found = await of_processes(relay_database)
     assert found[of.OUT_OF_DATE] == {("worker", "configuration"): 1, ("worker", "migrations"): 1}
+
+
+async def test_a_relay_counts_the_versions_that_serve_the_same(
+    database: Database, relay_database: Database
+) -> None:
+    async with (
+        announced(database, process("w1", serves="bulk,critical")),
+        announced(database, process("w2", version="v2", minutes=1)),
+        announced(database, process("w3", version="", minutes=2)),  # unknown
+        announced(database, process("r1", kind="relay", serves="outbox", version="v3")),
+    ):
+        await until_running(database, "r1", "w1", "w2", "w3")
+        found = await of_processes(relay_database)
+    assert found[of.PROCESS_VERSIONS] == {
+        ("worker", "bulk"): 2,
+        ("worker", "critical"): 1,
+        ("relay", "outbox"): 1,
+    }
+    assert set(found[of.OUT_OF_DATE].values()) == {0}
 
 
 async def test_the_database_says_what_it_is_at(relay_database: Database) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.errors import CheckViolation
 from sqlalchemy.exc import DBAPIError
+from temporalio.api.deployment.v1 import WorkerDeploymentInfo
 from temporalio.common import WorkerDeploymentVersion
 
 from dev.devstack.postgres import DatabaseUrls
@@ -39,7 +40,12 @@ from temporal_tenancy.deployments import (
 )
 from temporal_tenancy.deployments.comparison import Compared
 from temporal_tenancy.deployments.versioning import version_of_worker
-from temporal_tenancy.deployments.versions import Deployment, VersionState
+from temporal_tenancy.deployments.versions import (
+    Deployment,
+    VersionState,
+    VersionUnknown,
+    _deployment,
+)
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
 from tests.fixtures.log_lines import LogLines
@@ -461,6 +467,17 @@ def test_the_doctor_warns_at_70_percent_of_the_servers_limit_of_versions(program
     assert "app has 70 versions, 70 of them drained, and the server allows 100" in problem
     [problem] = problems_of(deployment(1, current=None))
     assert "app has no current version" in problem
+
+
+def test_a_version_that_is_unknown_is_told_with_the_newest_versions_first() -> None:
+    info = WorkerDeploymentInfo(name="app")
+    for build, hour in (("v1", 6), ("v10", 9), ("v3", 8), ("v2", 7)):
+        summary = info.version_summaries.add()
+        summary.deployment_version.build_id = build
+        summary.create_time.FromDatetime(datetime(2026, 11, 27, hour, tzinfo=UTC))
+    with pytest.raises(VersionUnknown) as refused:
+        _deployment(info).version("another")
+    assert str(refused.value).endswith(" Its versions are v10, v3, v2, v1.")
 
 
 def test_the_version_before_the_current_one_is_the_last_that_was_current() -> None:

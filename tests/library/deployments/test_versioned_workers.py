@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from dev.devstack.temporal_server import TemporalDevServer
-from temporal_tenancy.cli import Application, Login
+from temporal_tenancy.cli import Application, Login, _pending
 from temporal_tenancy.cli import deployments as commands
 from temporal_tenancy.cli._deployment_checks import deployment_checks
+from temporal_tenancy.cli._pending import waits_for
 from temporal_tenancy.cli.answers import Answer
 from temporal_tenancy.cli.program import Program, use_program
 from temporal_tenancy.control_plane.tables import ReleaseState
@@ -41,6 +43,7 @@ from temporal_tenancy.deployments import (
     versioned,
 )
 from temporal_tenancy.deployments import versions as server
+from temporal_tenancy.deployments.polling import unserved
 from temporal_tenancy.deployments.watch import WatchInput, watch_id
 from temporal_tenancy.everything import everything
 from temporal_tenancy.outbox import Relay
@@ -248,6 +251,32 @@ async def test_tenants_runs_keep_their_version_and_short_platform_runs_do_not(
         assert behavior == VersioningBehavior.PINNED.value
         await Releases(database).end(NEW, ReleaseState.PROMOTED, reason=None, by="ada")
         assert (await watch.result())["state"] == ReleaseState.PROMOTED
+
+
+async def test_a_pinned_run_whose_version_has_no_worker_is_explained(
+    app: Client,
+    many: None,
+    control: Control,
+    program: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control.holding = {"t000"}
+    async with workers(app, OLD, NEW):
+        held = await app.start_workflow(
+            JOB, ControlledInput(tenant_id="t000"), id=f"t000/{JOB}/held", task_queue=QUEUE
+        )
+        await until_on(app, held.id, OLD)
+        await server.make_current(app, NEW, by="a test")
+        gone = re.compile(
+            r"no worker of its version v1 polls the task queue bulk for workflows and activities\. "
+            r"Start the workers of that version\."
+        )
+        described = await held.describe()
+        assert not [each for each in await waits_for(app, described) if gone.fullmatch(each)]
+        monkeypatch.setattr(_pending, "of_version", partial(unserved, within=timedelta(0)))
+        assert [each for each in await waits_for(app, described) if gone.fullmatch(each)]
+        control.released.set()
+        await held.result()
 
 
 async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_up_on_the_old_one(

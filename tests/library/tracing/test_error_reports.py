@@ -96,16 +96,21 @@ async def talking(client: Client, queue: str) -> AsyncIterator[Worker]:
         yield running
 
 
-async def fail(client: Client, worker: Worker) -> str:
+async def talk(client: Client, worker: Worker, **input: Any) -> str:
     id = f"acme/test.talk/{worker.task_queue}"
-    with pytest.raises(WorkflowFailureError):
-        await client.execute_workflow(
-            TalkJob.run,
-            TalkInput(tenant_id="acme", fail=True),
-            id=id,
-            task_queue=worker.task_queue,
-        )
+    await client.execute_workflow(
+        TalkJob.run,
+        TalkInput(tenant_id="acme", **input),
+        id=id,
+        task_queue=worker.task_queue,
+    )
     return id
+
+
+async def fail(client: Client, worker: Worker, **input: Any) -> str:
+    with pytest.raises(WorkflowFailureError):
+        await talk(client, worker, **(input or {"fail": True}))
+    return f"acme/test.talk/{worker.task_queue}"
 
 
 async def test_a_failure_is_reported_with_whose_it_is(
@@ -132,6 +137,35 @@ async def test_a_failure_is_reported_with_whose_it_is(
     for absent in ("vars", "request", "user", "extra"):
         assert f'"{absent}"' not in text
     assert failed["breadcrumbs"] == {"values": []}
+
+
+async def test_three_attempts_that_fail_are_one_report(
+    client: Client,
+    talking: Worker,
+    server: Server,
+    reports: ErrorReports,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await fail(client, talking, failing_attempts=3)
+    reports.stop()
+    logged = [record.message for record in caplog.records]
+    assert logged.count("activity.failed") == 3
+    assert "workflow.failed" in logged
+    [report] = server.events
+    assert (report["tags"]["event"], report["tags"]["attempt"]) == ("activity.failed", "3")
+
+
+async def test_attempts_that_fail_before_one_succeeds_are_no_report(
+    client: Client,
+    talking: Worker,
+    server: Server,
+    reports: ErrorReports,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await talk(client, talking, failing_attempts=2)
+    reports.stop()
+    assert [record.message for record in caplog.records].count("activity.failed") == 2
+    assert server.events == []
 
 
 async def test_a_refusal_is_reported(

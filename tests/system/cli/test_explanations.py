@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 
 from processes.cli.program import PROGRAM
-from temporal_tenancy.cli import use_program
+from temporal_tenancy.cli import _pending, use_program
+from temporal_tenancy.cli._pending import waits_for
 from temporal_tenancy.cli._server_access import Temporal
 from temporal_tenancy.cli.explanations import _input_fits, _look
 from temporal_tenancy.control_plane.tenants import Tenants
 from tests.fixtures.jobs import mistaken_jobs as mistakes
+from tests.fixtures.jobs.slow_jobs import TalkInput, TalkJob
 from tests.fixtures.temporal import make_worker
 
 
@@ -33,6 +36,39 @@ async def test_a_result_that_nobody_can_decode_is_explained(
         {"tenant_id": "mumbles"},
         None,
     )
+
+
+async def test_a_run_whose_workers_are_gone_says_that_its_task_waits(
+    client: Client, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server still remembers the workers, as it does those that were killed."""
+    monkeypatch.setattr(_pending, "TAKEN_WITHIN", timedelta(0))
+    monkeypatch.setattr(_pending, "has_worker", remembered)
+    started = await client.start_workflow(
+        TalkJob.run, TalkInput(tenant_id="acme"), id=f"acme/test.talk/{queue}", task_queue=queue
+    )
+    with use_program(PROGRAM):
+        [sentence] = await waits_for(client, await started.describe())
+    await started.terminate()
+    assert sentence.startswith(f'Its workflow task waits for a worker of the queue "{queue}" since')
+    assert sentence.endswith(": none polls it, or all are busy.")
+
+
+async def test_a_run_of_a_queue_that_nobody_polls_says_so_once(
+    client: Client, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pending, "TAKEN_WITHIN", timedelta(0))
+    started = await client.start_workflow(
+        TalkJob.run, TalkInput(tenant_id="acme"), id=f"acme/test.talk/{queue}", task_queue=queue
+    )
+    with use_program(PROGRAM):
+        [sentence] = await waits_for(client, await started.describe())
+    await started.terminate()
+    assert sentence.startswith(f'no worker serves the queue "{queue}".')
+
+
+async def remembered(*_: object) -> bool:
+    return True
 
 
 @pytest.mark.parametrize(

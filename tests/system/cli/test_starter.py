@@ -171,15 +171,18 @@ async def test_schedules_are_applied_paused_triggered_and_backfilled(batch: Batc
             schedules("apply"),
             schedules("pause", "billing.cycle", "--reason", "audit"),
             schedules("list"),
+            Command(["schedules", "list"]),
             schedules("resume", "billing.cycle"),
+            schedules("list"),
             schedules("trigger", "billing.cycle"),
             schedules(
                 *("backfill", "analytics.aggregate", "--from", "2013-02-01", "--to", "2014-01-01")
             ),
         ]
     )
-    assert [answer.code for answer in said] == [0] * 8, said
-    missing, created, unchanged, _, listed, resumed, triggered, backfilled = (
+    assert [answer.code for answer in said] == [0] * 10, said
+    human = said.pop(5).out
+    missing, created, unchanged, _, listed, resumed, goes_on, triggered, backfilled = (
         answer.document for answer in said
     )
     assert {schedule["state"] for schedule in missing} == {"missing"}
@@ -188,7 +191,16 @@ async def test_schedules_are_applied_paused_triggered_and_backfilled(batch: Batc
     billing = next(schedule for schedule in listed if schedule["job"] == "billing.cycle")
     assert (billing["state"], billing["paused"], billing["note"]) == ("applied", True, "audit")
     assert (billing["overlap"], billing["catchup_window_seconds"]) == ("buffer_all", 7 * 86_400)
+    assert billing["next_run"] is None  # though the server tells when it would be due
+    [billing] = [schedule for schedule in goes_on if schedule["job"] == "billing.cycle"]
     assert billing["next_run"].endswith("-01T06:00:00Z")
+    whose = {schedule["job"]: schedule["local_time"] for schedule in listed}
+    assert {job for job, local in whose.items() if local} == {"report.daily"}
+    for documents in (missing, created["schedules"]):
+        assert {each["job"]: each["local_time"] for each in documents} == whose
+    words = " ".join(human.split())
+    assert "report.daily 0 8 * * *, tenants' time" in words
+    assert "billing.cycle 0 6 1 * *, UTC" in words
     assert resumed["paused"] is False
     assert triggered["workflow_id"].startswith("platform/billing.cycle/tick-")
     months = [f"2013-{month:02}" for month in range(1, 13)]

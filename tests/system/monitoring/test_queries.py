@@ -6,11 +6,13 @@ import asyncio
 import csv
 import io
 import json
+import re
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,8 +26,10 @@ from dev.devstack.processes import OwnedProcess
 from dev.monitoring.dashboards import DASHBOARDS, TENANT
 from dev.monitoring.files import FOLDER
 from dev.monitoring.rules import RULES
+from processes.lifecycle.build import code_digest
 from temporal_tenancy.control_plane.running_processes import RunningProcess, announced
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.metering._meter import FLUSHED_EVERY
 from temporal_tenancy.postgres.database import Database
 from tests.fixtures.starter import Starter
 from tests.fixtures.web import LINK_SECRET
@@ -121,18 +125,26 @@ async def running(
     """A worker, a relay and the HTTP door, and two tenants."""
     await tenants.add("dl", "Delta", plan="enterprise")
     await tenants.add("ua", "United", plan="enterprise")
+    return await start_all(start_warm_worker, database_urls, tmp_path)
+
+
+async def start_all(
+    start: StartWorker, database_urls: DatabaseUrls, tmp_path: Path, **variables: str
+) -> Running:
+    """Starts a worker, a relay and the HTTP door, with these variables each."""
+    shared = {"METRICS_TOKEN": TOKEN, **variables}
     started = (
-        start_warm_worker("--queue", "bulk,critical", METRICS_TOKEN=TOKEN),
-        start_warm_worker(
+        start("--queue", "bulk,critical", **shared),
+        start(
             "--relay",
-            METRICS_TOKEN=TOKEN,
+            **shared,
             METRICS_COLLECT_SECONDS="0.2",
             RELAY_DATABASE_URL=database_urls.relay,
         ),
-        start_warm_worker(
+        start(
             *("--port", "0"),
             module="processes.web",
-            METRICS_TOKEN=TOKEN,
+            **shared,
             WEB_HEALTH_PORT="0",
             WEB_URL="http://door.example",
             LINK_SECRET=LINK_SECRET,
@@ -191,7 +203,7 @@ def check_scrapes(running: Running) -> None:
         for found in (of_worker, of_relay, of_web)
         for labels, _ in found["tenancy_process_info"]
     }
-    assert len(versions) == 1  # of the same code, though each has other modules
+    assert versions == {code_digest()}  # of the same code, though each has other modules
     assert of_web["tenancy_database_connections"]
     assert not {name for name in of_web if name.startswith("tenancy_tick")}
 
@@ -202,10 +214,13 @@ async def check_top(starter: Starter) -> None:
     queues = {(row["queue"], row["kind"]): row["workers"] for row in top.document["queues"]}
     assert queues["bulk", "workflow"] == 1
     assert queues["default", "workflow"] == 0
-    [version] = {row["version"] for row in top.document["workers"] if row["queue"] == "bulk"}
-    assert version
+    assert {row["version"] for row in top.document["workers"]} == {code_digest()}
     as_text = await starter("top")
     assert "No fan-out is under way." in as_text.out
+    assert re.search(
+        r"^Since \d{4}-\d\d-\d\d \d\d:00Z; figures may be a minute old:$", as_text.out, re.M
+    ), as_text.out
+    assert top.document["tenants_since"].endswith(":00:00Z")
 
 
 async def check_queries(http: httpx.AsyncClient, targets: int) -> None:
@@ -228,7 +243,14 @@ async def check_doctor(running: Running, database: Database, starter: Starter) -
     before = await doctors_view(starter)
     assert before["verdict"] == "ok", before
     assert "1 relay, 1 web, 1 worker" in before["message"]
-    other = RunningProcess(kind="relay", identity="r2", serves="outbox", configuration="another")
+    assert before["message"].endswith(f"Version: {code_digest()}.")
+    other = RunningProcess(
+        kind="relay",
+        identity="r2",
+        serves="outbox",
+        version=code_digest(),
+        configuration="another",
+    )
     async with announced(database, other):
         while (found := await doctors_view(starter))["verdict"] == "ok":  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -260,6 +282,10 @@ async def check_usage(starter: Starter) -> None:
     assert used["dl"]["database_seconds"] > 0
     table = await starter("usage", "--tenant", "dl", "--by", "job")
     assert "billing.cycle" in table.out
+    assert re.match(
+        r"From [^;]+ to [^;]+; figures may be a minute old:$", table.out.splitlines()[0]
+    ), table.out
+    assert timedelta(minutes=1) == FLUSHED_EVERY  # as these words say
     file = await starter("usage", "--tenant", "dl", "--by", "job", "--csv")
     rows = list(csv.DictReader(io.StringIO(file.out)))
     assert [row["job"] for row in rows if row["workflows"] == "2"] == ["billing.cycle"]

@@ -160,14 +160,24 @@ CASES = {
     ),
     "TenancyVersionSkew": Case(
         {
-            'tenancy_process_info{instance="a",version="1"}': "1x120",
-            'tenancy_process_info{instance="b",version="2"}': "1x120",
+            'tenancy_process_versions{instance="a",kind="worker",serves="bulk"}': "2x120",
+            'tenancy_queue_versions{instance="a",queue="bulk"}': "2x120",
+            'tenancy_queue_versions{instance="b",queue="bulk"}': "2x120",
+            'tenancy_process_versions{instance="a",kind="relay",serves="outbox"}': "1x120",
         },
         {
-            'tenancy_process_info{instance="a",version="1"}': "1x120",
-            'tenancy_process_info{instance="b",version="1"}': "1x120",
+            # As with the Worker Controller: each queue's workers have a version of their own.
+            'tenancy_process_info{instance="a",version="bulk-7f9c"}': "1x120",
+            'tenancy_process_info{instance="b",version="critical-2d4e"}': "1x120",
+            'tenancy_process_info{instance="c",version="5d41402a"}': "1x120",
+            'tenancy_process_versions{instance="c",kind="worker",serves="bulk"}': "1x120",
+            'tenancy_process_versions{instance="c",kind="worker",serves="critical"}': "1x120",
+            'tenancy_process_versions{instance="c",kind="relay",serves="outbox"}': "1x120",
+            'tenancy_queue_versions{instance="c",queue="bulk"}': "1x120",
+            'tenancy_queue_versions{instance="c",queue="critical"}': "1x120",
         },
-        "Processes of 2 versions have been running side by side for half an hour.",
+        "2 versions of the code have served bulk side by side for half an hour.",
+        {"serves": "bulk"},
         at="40m",
     ),
     "TenancyProcessOutOfDate": Case(

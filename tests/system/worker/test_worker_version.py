@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from processes.lifecycle.build import code_digest
+from processes.lifecycle.configuration import configuration
 from processes.worker.serve import deployment_of
 from saas.settings import Settings, load_settings, refuse_misspelled_settings
 from temporal_tenancy import ConfigurationError
@@ -25,6 +26,13 @@ def test_a_named_deployment_turns_versions_on(build: str | None) -> None:
     config = deployment_of(settings("saas", build))
     assert config.use_worker_versioning
     assert config.version.to_canonical_string() == f"saas.{build or code_digest()}"
+
+
+def test_a_version_is_no_configuration() -> None:
+    """A release starts versioned workers beside those that they replace."""
+    plain = configuration(settings())
+    assert configuration(settings("saas", "b2")) == plain
+    assert configuration(Settings(worker_grace_seconds=7)) != plain
 
 
 @pytest.mark.parametrize(
