@@ -8,8 +8,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +33,14 @@ from dev.hangs import HangWatch
 from dev.local_saas import HERE, CodeMistake, CommandFailed, Program
 from dev.sample_data.airlines import FLIGHTS
 from dev.sources import Sources
+from dev.starts import begin
 from dev.supervisor import Part, Supervisor, mistake
 from temporal_tenancy.core import printable
 
 DIRECTORY: Final = HERE / ".devstack"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 NOT_REACHABLE: Final = 3  # an exit code of `starter.py`
+RETRY_SECONDS: Final = 10.0  # between two tries to apply the schedules
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,6 +88,10 @@ def _refuse(sentence: str, code: int) -> int:
     return code
 
 
+class ServerEnded(PartMissing):
+    """A server has ended while the rest of the stack started."""
+
+
 class Dev:
     """One run of `make dev`."""
 
@@ -92,6 +100,8 @@ class Dev:
         self._progress = progress
         self.works = False  # whether a worker may have something to finish
         self._has_schedules = False
+        self._retry: float | None = None  # when to apply them again, on the monotonic clock
+        self._stops = False
 
     def say_stop(self, times: int) -> None:
         """Says, at the first signal, that it stops, and at the second one that it does so now."""
@@ -117,32 +127,18 @@ class Dev:
                 hangs.add("PostgreSQL", stack.postgres)
             if stack.temporal is not None:
                 hangs.add("Temporal", stack.temporal)
-            self._fill(stack)
             servers = _servers(stack)
 
             def hindered() -> str:
-                return " and ".join(
-                    f"{name} {server.how_it_ended()}"
-                    for name, server in servers.items()
-                    if not server.running
-                )
+                return "make dev stops" if self._stops else _ended(servers)
 
-            # The door first: the others give out links to it.
+            with _telling(lambda: _ended(servers)):
+                self._fill(stack)
             programs = {
-                "the HTTP door": local_saas.make_web(stack, hurry=hurry, hindered=hindered),
+                local_saas.DOOR: local_saas.make_web(stack, hurry=hurry, hindered=hindered),
                 "the worker": local_saas.make_worker(stack, hurry=hurry, hindered=hindered),
                 "the relay": local_saas.make_relay(stack, hurry=hurry, hindered=hindered),
             }
-            parts.callback(self._stop, programs, hangs)
-            broken = self.start_programs(programs, hangs)
-            self.apply_schedules(stack, is_broken=bool(broken))
-            stack.write_env_files()
-            _show(stack, programs, progress)
-            but = f" but {' and '.join(broken)}" if broken else ""
-            progress.say(
-                f"All of it{but} runs, {time.monotonic() - began:.0f} s after the servers."
-            )
-            progress.say("Ctrl-C stops everything.")
             supervisor = Supervisor(
                 servers,
                 programs,
@@ -153,10 +149,21 @@ class Dev:
                 sources=sources,
                 code=code,
             )
+            parts.callback(self._stop, programs, hangs)
+            broken = self.start_programs(programs, hangs, ended=lambda: _ended(servers))
+            self.apply_schedules(stack, is_broken=bool(broken))
+            stack.write_env_files()
+            _show(stack, programs, progress)
+            lacking = [*broken, *([] if self._has_schedules else ["the schedules"])]
+            but = f" but {' and '.join(lacking)}" if lacking else ""
+            progress.say(
+                f"All of it{but} runs, {time.monotonic() - began:.0f} s after the servers."
+            )
+            progress.say("Ctrl-C stops everything.")
             for name in broken:
                 supervisor.await_change(name)
             self.works = True
-            supervisor.run()
+            supervisor.run(meanwhile=lambda: self.retry_schedules(stack))
 
     def _fill(self, stack: Stack) -> None:
         with self._progress.phase("Migrating the database"):
@@ -165,39 +172,74 @@ class Dev:
             loaded = sum(local_saas.load_sample_data(stack).values())
         self._progress.say(f"  {loaded:,} were loaded." if loaded else "  None was missing.")
 
-    def start_programs(self, programs: Mapping[str, Program], hangs: HangWatch) -> list[str]:
-        """Starts the programs; returns the names of those whose code is wrong."""
-        broken = []
+    def start_programs(
+        self,
+        programs: Mapping[str, Program],
+        hangs: HangWatch,
+        *,
+        ended: Callable[[], str] = str,
+    ) -> list[str]:
+        """Starts the programs, at the same time; returns the names of those whose code is wrong.
+
+        One that does not start as a server has ended is left to the supervisor; `ended` says which
+        one, and how.
+        """
+
+        def start(name: str, program: Program) -> None:
+            with self._progress.phase(f"Starting {name}"):
+                program.start()
+
         for name, program in programs.items():
+            hangs.add(name, program)
+        starts = {
+            begin(partial(start, name, program), name): name for name, program in programs.items()
+        }
+        self.works = self.works or "the worker" in programs
+        broken = []
+        for started in as_completed(starts):
+            name = starts[started]
             try:
-                with self._progress.phase(f"Starting {name}"):
-                    hangs.add(name, program)
-                    program.start()
+                started.result()
             except CodeMistake as error:
                 self._progress.say(mistake(name, error))
                 broken.append(name)
-            else:
-                self.works = self.works or name == "the worker"
-        return broken
+            except PartMissing as error:
+                if not ended():
+                    raise
+                self._progress.say(printable(str(error), lines=True))
+        return [name for name in programs if name in broken]
 
     def apply_schedules(self, stack: Stack, *, is_broken: bool) -> None:
-        """Applies the schedules, once; not if the code is wrong and will be mended."""
+        """Applies the schedules, unless they are.
+
+        Where the code is wrong they are once it is mended, and where a server of the stack's own
+        does not answer, which may be slow or start again, they are tried again later.
+        """
         if self._has_schedules:
             return
         try:
             with self._progress.phase("Applying the schedules"):
                 local_saas.starter(stack, "schedules", "apply")
         except CommandFailed as error:
-            if not is_broken:
+            why = f"The schedules are not applied: {printable(str(error), lines=True)}\n"
+            if error.code == NOT_REACHABLE and stack.temporal is not None:
+                self._retry = time.monotonic() + RETRY_SECONDS
+                self._progress.say(f"{why}  They are tried again every {RETRY_SECONDS:g} s.")
+            elif is_broken:
+                self._progress.say(f"{why}  They are once a source file has changed.")
+            else:
                 raise
-            self._progress.say(
-                f"The schedules are not applied: {printable(str(error), lines=True)}\n"
-                "  They are once a source file has changed."
-            )
         else:
             self._has_schedules = True
 
+    def retry_schedules(self, stack: Stack) -> None:
+        """Applies the schedules, if a server was too slow for it and it is time to try again."""
+        if not self._has_schedules and self._retry is not None and self._retry <= time.monotonic():
+            self._retry = None
+            self.apply_schedules(stack, is_broken=True)
+
     def _stop(self, programs: Mapping[str, Program], hangs: HangWatch) -> None:
+        self._stops = True  # no program that is being started outlives this
         hangs.stop()
         for program in programs.values():
             program.ask_to_end()
@@ -208,6 +250,26 @@ class Dev:
     def _stop_one(self, name: str, program: Program) -> None:
         with self._progress.phase(f"Stopping {name}", after=SLOW_STOP):
             program.stop()
+
+
+def _ended(servers: Mapping[str, Part]) -> str:
+    """Returns which servers have ended, and how; an empty text if all run."""
+    return " and ".join(
+        f"{name} {server.how_it_ended()}" for name, server in servers.items() if not server.running
+    )
+
+
+@contextmanager
+def _telling(ended: Callable[[], str]) -> Iterator[None]:
+    """Says of what fails in the block that a server has ended, if one has."""
+    try:
+        yield
+    except (PartMissing, CommandFailed, OSError, DBAPIError) as error:
+        if how := ended():
+            raise ServerEnded(
+                f"{how} while the stack started. What is kept is not lost: start it again."
+            ) from error
+        raise
 
 
 def _servers(stack: Stack) -> dict[str, Part]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from dev.devstack.load import Load
 from dev.devstack.processes import OwnedProcess
 from dev.devstack.progress import Progress
 from dev.devstack.started import Started
@@ -35,9 +36,11 @@ class Deadlines:
     look: float = 1.0  # between two looks whether its process is stopped
     ask: float = 5.0  # between two questions
     silence: float = 10.0  # without an answer, before it is told; a busy machine answers late
+    stuck: float = 60.0  # without an answer and without computing, before it is said to be stuck
 
 
 DEADLINES: Final = Deadlines()
+AT_WORK: Final = 0.02  # of a processor; what computes less than this does nothing
 
 
 class HangWatch(Started):
@@ -79,14 +82,19 @@ class _Watched:
     asked: float = field(default_factory=time.monotonic)
     silent_since: float | None = None
     is_told: bool = False
+    is_stuck: bool = False  # whether that it does nothing is told, too
+    load: Load = field(default_factory=Load)
+    still_since: float | None = None  # since when it neither answers nor computes
+    computed: float = 0.0  # seconds, until then
 
     def look(self) -> str | None:
         """Looks at it once, and returns what is to be said."""
         process = self.part.process if self.part.running else None
         if process is None:
-            self.silent_since, self.is_told = None, False
+            self._forget()
             return None
         if process.is_stopped:
+            self.still_since = None
             return self._tell(
                 0.0,
                 f"{self.name} hangs: its process {process.pid} is stopped. "
@@ -96,16 +104,37 @@ class _Watched:
             return None
         self.asked = time.monotonic()
         if not self._answers():
-            return self._tell(
-                self.deadlines.silence,
-                f"{self.name} does not answer, although its process {process.pid} runs. "
-                f'"kill -9 {process.pid}" makes it start again.',
-            )
+            return self._tell_silence(process)
         began, told = self.silent_since, self.is_told
-        self.silent_since, self.is_told = None, False
+        self._forget()
         if told and began is not None:
             return f"{self.name} answers again, after {time.monotonic() - began:.0f} s."
         return None
+
+    def _forget(self) -> None:
+        self.silent_since, self.is_told = None, False
+        self.still_since, self.is_stuck = None, False
+
+    def _tell_silence(self, process: OwnedProcess) -> str | None:
+        """Returns what to say of one that runs and does not answer: it is slow, or it is stuck."""
+        now, computed, was_busy = time.monotonic(), process.computed(), self.load.was_busy()
+        since = now if self.still_since is None else self.still_since
+        at_work = computed - self.computed > AT_WORK * (now - since)
+        if self.still_since is None or at_work or was_busy:
+            self.still_since, self.computed, since = now, computed, now
+        because = " The machine is busy." if was_busy else " It computes." if at_work else ""
+        told = self._tell(
+            self.deadlines.silence,
+            f"{self.name} does not answer, although its process {process.pid} runs.{because} It "
+            "may only be slow.",
+        )
+        if told or self.is_stuck or now - since < self.deadlines.stuck:
+            return told
+        self.is_stuck = True
+        return (
+            f"{self.name} has neither answered nor computed for {now - since:.0f} s. "
+            f'"kill -9 {process.pid}" makes it start again.'
+        )
 
     def _tell(self, after: float, sentence: str) -> str | None:
         """Returns the sentence, once, when it has been silent for `after` seconds."""

@@ -31,6 +31,7 @@ HERE: Final = Path(__file__).parents[1]
 WORKER_STOP_SECONDS: Final = 40.0  # longer than the time that running activities get to finish
 POLL_SECONDS: Final = 0.05
 ANSWER_SECONDS: Final = 3.0
+DOOR: Final = "the HTTP door"
 TAKEN_PORT: Final = re.compile(r"PortInUse: port (\d+) on \S+ is in use")  # as a program says so
 
 # Variables of the stack that each process does not get: a secret that it lacks cannot leak from it.
@@ -57,8 +58,8 @@ class CodeMistake(PartMissing):
     """A program cannot start until its code changes."""
 
     def __init__(self, name: str, error: Ending) -> None:
-        """`name` is the program's, and `error` the one that ended it."""
-        super().__init__(f"the {name} did not start: {error}")
+        """`name` is what a sentence calls the program, and `error` the one that ended it."""
+        super().__init__(f"{name} did not start: {error}")
         self.error = error
 
 
@@ -131,6 +132,7 @@ class Program(Started):
         stack: Stack,
         name: str,
         *arguments: str,
+        called: str = "",
         lacks: Collection[str] = (),
         hurry: Callable[[], bool] = lambda: False,
         hindered: Callable[[], str] = str,
@@ -141,6 +143,7 @@ class Program(Started):
             stack: where it runs.
             name: of its log and its ready file.
             arguments: of Python.
+            called: what a sentence calls it; "the" and its name if not given.
             lacks: variables of the stack that it does not get.
             hurry: whether to end it at once while it is stopping.
             hindered: why to wait no longer for its start, such as "PostgreSQL was killed by
@@ -148,6 +151,7 @@ class Program(Started):
             patience: how long to wait until it is ready.
         """
         self.name = name
+        self.called = called or f"the {name}"
         self._stack = stack
         self._arguments = arguments
         self._lacks = lacks
@@ -162,7 +166,7 @@ class Program(Started):
     def process(self) -> OwnedProcess:
         """The process, once it has been started."""
         if self._process is None:
-            raise RuntimeError(f"the {self.name} has not been started.")
+            raise RuntimeError(f"{self.called} has not been started.")
         return self._process
 
     @property
@@ -263,7 +267,7 @@ class Program(Started):
                 if not process.running or not patience.is_left():
                     raise self._not_started(process, patience)
                 if hindrance := self._hindered():
-                    raise PartMissing(f"the {self.name} did not start, as {hindrance}.")
+                    raise PartMissing(f"{self.called} did not start, as {hindrance}.")
                 time.sleep(POLL_SECONDS)
             self.ready = json.loads(self._ready_file.read_text())
         except BaseException:
@@ -277,12 +281,12 @@ class Program(Started):
             return PortInUse(int(taken[1]), LOOPBACK)
         error = None if process.running else ending(log, HERE)
         if error is not None and error.is_mistake:
-            return CodeMistake(self.name, error)
+            return CodeMistake(self.called, error)
         words = "\n".join(last_words(log, HERE))
         if words and not process.running:
-            return PartMissing(f"the {self.name} did not start. Its log ends: {words}")
+            return PartMissing(f"{self.called} did not start. Its log ends: {words}")
         end = f"Its log ends: {words}" if words else "It wrote nothing to its log."
-        return PartMissing(f"the {self.name} did not start: {patience.how_it_went()}. {end}")
+        return PartMissing(f"{self.called} did not start: {patience.how_it_went()}. {end}")
 
 
 class Door(Program):
@@ -336,7 +340,8 @@ def make_web(
     hindered: Callable[[], str] = str,
 ) -> Program:
     """Returns the HTTP door; does not start it."""
-    return Door(stack, "web", "-m", "processes.web", lacks=WEB, hurry=hurry, hindered=hindered)
+    module = ("-m", "processes.web")
+    return Door(stack, "web", *module, called=DOOR, lacks=WEB, hurry=hurry, hindered=hindered)
 
 
 @contextmanager

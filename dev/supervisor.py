@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,6 +15,7 @@ from dev.devstack.progress import Progress
 from dev.devstack.stack import SLOW_STOP
 from dev.local_saas import HERE, CodeMistake
 from dev.sources import Snapshot, Sources
+from dev.starts import begin
 from temporal_tenancy.core import number, printable
 
 SHOWN_FILES: Final = 2  # that have changed, by name
@@ -64,6 +66,8 @@ class _Watched:
     began: float = field(default_factory=time.monotonic)  # when it last started
     due: float | None = None  # when it is started again; None: it runs, or its death is not noticed
     given_up: bool = False
+    is_changed: bool = False  # whether its code was changed before it last started
+    starting: Future[None] | None = None  # a start that is under way
 
     @property
     def title(self) -> str:
@@ -74,10 +78,11 @@ class _Watched:
 class Supervisor:
     """Starts dead parts again: servers first, and programs only while every server runs.
 
-    A program is not at fault while a server is away, so it waits until the servers are back. If a
-    server comes back on another port, the programs start again with its new address. A program is
-    given up after some tries, or at once if its code is wrong, until a source file changes or a
-    server has been started again. A server is never given up.
+    Programs start at the same time: none waits until another one is ready. A program is not at
+    fault while a server is away, so it waits until the servers are back. If a server comes back on
+    another port, the programs start again with its new address. A program is given up after some
+    tries, or at once if its code is wrong, until a source file changes or a server has been started
+    again. A server is never given up.
     """
 
     def __init__(
@@ -101,7 +106,7 @@ class Supervisor:
             addresses: returns the servers' addresses now.
             moved: is called once they have changed.
             sources: of the programs.
-            mended: is called once a program has started whose code was changed.
+            mended: is called once the programs have started whose code was changed.
             code: the sources when the programs were started; as they are now if not given.
             restarts: pauses and limits.
         """
@@ -116,6 +121,7 @@ class Supervisor:
         self._restarts = restarts
         self._known = dict(addresses())
         self._reread = 0.0  # when the sources are read again
+        self._has_mended = False  # whether a program has started whose code was changed
 
     def await_change(self, name: str) -> None:
         """Notes that a program did not start, because its code is wrong."""
@@ -128,10 +134,15 @@ class Supervisor:
         """The names of the programs that wait for a change."""
         return [watched.name for watched in self._programs if watched.given_up]
 
-    def run(self) -> None:
-        """Watches the parts until a signal ends the process."""
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Watches the parts until a signal ends the process.
+
+        Args:
+            meanwhile: is called after each look.
+        """
         while True:
             self.look()
+            meanwhile()
             time.sleep(self._restarts.look)
 
     def look(self) -> None:
@@ -139,6 +150,11 @@ class Supervisor:
         for watched in self._all:
             self._look(watched)
         self._look_at_sources()
+        if any(watched.starting for watched in self._programs):
+            return
+        if self._has_mended:
+            self._has_mended = False
+            self._mended()
         if dict(self._addresses()) != self._known:
             self._move()
 
@@ -148,6 +164,10 @@ class Supervisor:
 
     def _look(self, watched: _Watched) -> None:
         now = time.monotonic()
+        if watched.starting is not None:
+            if watched.starting.done():
+                self._finish(watched, watched.starting.result)
+            return
         if watched.given_up:
             return
         if watched.part.running:
@@ -166,7 +186,11 @@ class Supervisor:
         return [server.name for server in self._servers if not server.part.running]
 
     def _look_at_sources(self) -> None:
-        waiting = [each for each in self._programs if each.given_up or each.due is not None]
+        waiting = [
+            each
+            for each in self._programs
+            if (each.given_up or each.due is not None) and each.starting is None
+        ]
         if not waiting or time.monotonic() < self._reread:
             return
         self._reread = time.monotonic() + self._restarts.reread
@@ -177,15 +201,13 @@ class Supervisor:
         }
         for files in dict.fromkeys(_listed(files) for files in changes.values() if files):
             self._progress.say(f"{_now()} {files} changed.")
-        revived = [watched for watched in waiting if changes.get(watched.name)]
-        for watched in revived:
-            self._revive(watched)
-        if any(watched.part.running for watched in revived):
-            self._mended()
+        for watched in waiting:
+            if changes.get(watched.name):
+                self._revive(watched)
 
     def _revive(self, watched: _Watched) -> None:
         """Starts a program as if it had not died before."""
-        watched.given_up, watched.deaths = False, 0
+        watched.given_up, watched.deaths, watched.is_changed = False, 0, True
         self._start(watched)
 
     def _notice(self, watched: _Watched) -> None:
@@ -206,10 +228,23 @@ class Supervisor:
         watched.due = time.monotonic()
 
     def _start(self, watched: _Watched) -> None:
+        """Starts a server, or begins to start a program."""
         watched.code = self._sources.snapshot()
-        try:
+
+        def start() -> None:
             with self._progress.phase(f"Starting {watched.name} again"):
                 watched.part.start()
+
+        if watched in self._servers:  # the programs wait for it anyway
+            self._finish(watched, start)
+        else:
+            watched.starting = begin(start, watched.name)
+
+    def _finish(self, watched: _Watched, outcome: Callable[[], object]) -> None:
+        """Notes how the start of a part has gone; `outcome` raises why it has failed."""
+        watched.starting = None
+        try:
+            outcome()
         except CodeMistake as error:
             watched.given_up = True
             self._progress.say(f"{_now()} {mistake(watched.name, error)}")
@@ -224,6 +259,8 @@ class Supervisor:
             self._failed(watched, "was not started:", [f"{type(error).__name__}: {error}"])
         else:
             watched.began, watched.due = time.monotonic(), None
+            self._has_mended = self._has_mended or watched.is_changed
+            watched.is_changed = False
             if watched in self._servers:
                 self._revive_given_up()
 
@@ -266,12 +303,12 @@ class Supervisor:
             self._moved()
         except OSError as error:
             self._progress.say(f"The new addresses were not written: {printable(str(error))}")
-        for watched in self._programs:
-            if not watched.given_up:
-                with self._progress.phase(f"Stopping {watched.name}", after=SLOW_STOP):
-                    watched.part.stop()
-                self._start(watched)
-        self._known = dict(self._addresses())
+        going_on = [watched for watched in self._programs if not watched.given_up]
+        for watched in going_on:
+            with self._progress.phase(f"Stopping {watched.name}", after=SLOW_STOP):
+                watched.part.stop()
+        for watched in going_on:
+            self._start(watched)
 
 
 def mistake(name: str, error: CodeMistake) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,6 +64,7 @@ class Ports:
         """`path` is the file that keeps the ports; None: they are kept in memory."""
         self._path = path
         self._kept = _read(path)
+        self._lock = threading.Lock()  # parts start at the same time
 
     def candidates(self, part: str, *preferred: int | None) -> Iterator[int]:
         """Yields the port that `part` had last, then the preferred ones, then free ones, forever.
@@ -77,15 +79,17 @@ class Ports:
 
     def keep(self, part: str, port: int) -> None:
         """Notes the port on which `part` listens."""
-        if self._kept.get(part) == port:
-            return
-        self._kept[part] = port
-        if self._path is not None:
-            write_private(self._path, json.dumps(self._kept, indent=2) + "\n")
+        with self._lock:
+            if self._kept.get(part) == port:
+                return
+            self._kept[part] = port
+            if self._path is not None:
+                write_private(self._path, json.dumps(self._kept, indent=2) + "\n")
 
     def forget(self, part: str) -> None:
         """Forgets the port that `part` had last."""
-        self._kept.pop(part, None)
+        with self._lock:
+            self._kept.pop(part, None)
 
     def kept(self, part: str) -> int | None:
         """Returns the port that `part` had last, or None."""

@@ -16,10 +16,11 @@ import psutil
 
 from dev.devstack import launcher
 from dev.devstack.accounts import Account
+from dev.devstack.load import Load
 
 START_SECONDS = 60.0  # that a process may start without getting on
-COMPUTED_SECONDS = 1.0  # of computing in that time: it gets on, on a machine that is very busy
-START_SECONDS_MAX = 600.0
+COMPUTED_SECONDS = 1.0  # of computing in that time: it gets on
+START_SECONDS_MAX = 1800.0
 STOP_TIMEOUT = 20.0  # seconds
 END_TIMEOUT = 2.0  # seconds
 POLL_INTERVAL = 0.02  # seconds
@@ -182,9 +183,10 @@ class OwnedProcess:
 
 
 class Patience:
-    """How long to wait for a process that starts: longer while it computes.
+    """How long to wait for a process that starts: longer while it computes, or cannot.
 
-    Where many programs share a processor, a start takes minutes, and is not at fault.
+    Where many programs share a processor, a start takes minutes, and is not at fault. Only what
+    computes nothing on a machine that could let it is stuck.
     """
 
     def __init__(
@@ -194,13 +196,16 @@ class Patience:
         seconds: float = START_SECONDS,
         computed: float = COMPUTED_SECONDS,
         longest: float = START_SECONDS_MAX,
+        was_busy: Callable[[], bool] | None = None,
     ) -> None:
         """
         Args:
             process: a process that has just been started.
-            seconds: to wait, and then again as often as it has computed meanwhile.
+            seconds: to wait, and then again as often as it has computed meanwhile, or the machine
+                was busy.
             computed: seconds of computing that count as getting on.
             longest: seconds to wait in all.
+            was_busy: whether the machine was busy since the last call; as it is if not given.
         """
         self._process = process
         self._seconds = seconds
@@ -209,6 +214,7 @@ class Patience:
         self._until = self._began + seconds
         self._longest = self._began + longest
         self._computed = 0.0
+        self._was_busy = Load().was_busy if was_busy is None else was_busy
 
     def is_left(self) -> bool:
         """Returns whether to go on waiting."""
@@ -216,7 +222,8 @@ class Patience:
         if now < self._until:
             return True
         before, self._computed = self._computed, self._process.computed()
-        if now >= self._longest or self._computed - before < self._least:
+        gets_on = self._computed - before >= self._least
+        if now >= self._longest or not (gets_on or self._was_busy()):
             return False
         self._until = min(now + self._seconds, self._longest)
         return True

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import threading
+from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from dev import command, local_saas
+from dev.devstack.errors import PartMissing
 from dev.devstack.last_words import Ending
 from dev.devstack.progress import Progress
 from dev.devstack.stack import Stack
+from dev.devstack.temporal_part import TemporalPart
 from dev.hangs import HangWatch
 from dev.local_saas import CodeMistake, CommandFailed, Program
 
@@ -21,7 +26,7 @@ GIVEN = {
     "PLATFORM_DATABASE_URL": "x",
     "TEMPORAL_ADDRESS": "x",
 }
-MISTAKE = CodeMistake("worker", Ending("NameError: name 'x'", "workflows/a.py, line 3", True))
+MISTAKE = CodeMistake("the worker", Ending("NameError: name 'x'", "workflows/a.py, line 3", True))
 
 
 @pytest.fixture
@@ -106,6 +111,93 @@ def test_a_program_whose_code_is_wrong_does_not_end_the_others(
     said = output.getvalue()
     assert "The worker did not start: NameError: name 'x' (workflows/a.py, line 3)\n" in said
     assert "The schedules are not applied: starter.py schedules apply exited with 1: no\n" in said
+
+
+class Waiting(Program):
+    """A program that is ready once all of them are being started."""
+
+    barrier: threading.Barrier
+
+    def start(self) -> None:
+        self.barrier.wait()
+
+
+def test_the_programs_start_at_the_same_time(tmp_path: Path) -> None:
+    output = io.StringIO()
+    dev = command.Dev(Progress(output))
+    Waiting.barrier = threading.Barrier(3, timeout=20.0)
+    with (
+        Stack(tmp_path, environ=GIVEN | {"PATH": os.environ["PATH"]}) as stack,
+        HangWatch(Progress(output)) as hangs,
+    ):
+        programs: dict[str, Program] = {
+            f"part {number}": Waiting(stack, f"part{number}") for number in range(3)
+        }
+        assert dev.start_programs(programs, hangs) == []
+    assert "Starting part 2" in output.getvalue()
+
+
+class Hindered(Program):
+    """A program that does not start."""
+
+    def start(self) -> None:
+        raise PartMissing("the worker did not start, as Temporal was killed.")
+
+
+@pytest.mark.parametrize("ended", ["", "Temporal was killed"])
+def test_a_program_that_a_server_hinders_is_left_to_the_supervisor(
+    tmp_path: Path, ended: str
+) -> None:
+    output = io.StringIO()
+    dev = command.Dev(Progress(output))
+    with (
+        Stack(tmp_path, environ=GIVEN | {"PATH": os.environ["PATH"]}) as stack,
+        HangWatch(Progress(output)) as hangs,
+        nullcontext() if ended else pytest.raises(PartMissing),
+    ):
+        programs: dict[str, Program] = {"the worker": Hindered(stack, "worker")}
+        assert dev.start_programs(programs, hangs, ended=lambda: ended) == []
+    assert ("as Temporal was killed." in output.getvalue()) is bool(ended)
+
+
+@pytest.mark.usefixtures("given")
+def test_a_server_that_ends_while_the_stack_starts_is_what_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(stack: Stack, *arguments: str, owner: bool = False) -> None:
+        raise CommandFailed("starter.py migrate exited with 3: no", 3)
+
+    monkeypatch.setattr(local_saas, "starter", fail)
+    monkeypatch.setattr(command, "_ended", lambda servers: "PostgreSQL was killed by SIGKILL")
+    assert command.main(["--directory", str(tmp_path / "state")]) == 3
+    assert capsys.readouterr().err == (
+        "ServerEnded: PostgreSQL was killed by SIGKILL while the stack started. What is kept is "
+        "not lost: start it again.\n"
+    )
+
+
+def test_schedules_that_a_slow_server_does_not_take_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = io.StringIO()
+    dev = command.Dev(Progress(output))
+    answers = [3, 3, 0]
+
+    def apply(stack: Stack, *arguments: str) -> None:
+        if code := answers.pop(0):
+            raise CommandFailed(f"starter.py schedules apply exited with {code}: slow", code)
+
+    monkeypatch.setattr(local_saas, "starter", apply)
+    monkeypatch.setattr(command, "RETRY_SECONDS", 0.0)
+    stack = Stack(tmp_path, environ=GIVEN | {"PATH": os.environ["PATH"]})
+    with pytest.raises(CommandFailed):  # a server of somebody else
+        dev.apply_schedules(stack, is_broken=False)
+    stack.temporal = cast("TemporalPart", object())
+    dev.apply_schedules(stack, is_broken=False)
+    assert "exited with 3: slow\n  They are tried again every 0 s.\n" in output.getvalue()
+    dev.retry_schedules(stack)
+    assert answers == []
+    dev.retry_schedules(stack)
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,10 @@ def test_nothing_starts_once_the_parent_is_gone(tmp_path: Path) -> None:
     assert (done.returncode, trace.exists()) == (launcher.FAILED, False)
 
 
-def waited(process: OwnedProcess, **limits: float) -> float:
+def waited(process: OwnedProcess, *, is_busy: bool = False, **limits: float) -> float:
     """Waits for a process that never gets ready; returns the seconds."""
     began = time.monotonic()
-    patience = Patience(process, **limits)
+    patience = Patience(process, was_busy=lambda: is_busy, **limits)
     while patience.is_left():
         time.sleep(0.01)
     return time.monotonic() - began
@@ -90,6 +90,7 @@ def test_a_start_that_gets_on_is_waited_for_and_one_that_does_not_is_not(tmp_pat
     try:
         assert waited(idle, seconds=0.3, computed=0.1, longest=600) < 60
         assert waited(busy, seconds=0.3, computed=0.001, longest=1.0) >= 1.0
+        assert waited(idle, is_busy=True, seconds=0.1, computed=0.1, longest=1.0) >= 1.0
     finally:
         busy.kill()
         idle.kill()

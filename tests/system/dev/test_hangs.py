@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from dev.devstack.load import Load
 from dev.devstack.processes import OwnedProcess
 from dev.devstack.progress import Progress
 from dev.hangs import Deadlines, HangWatch
 
-AT_ONCE = Deadlines(look=0.01, ask=0.0, silence=0.05)
+AT_ONCE = Deadlines(look=0.01, ask=0.0, silence=0.05, stuck=0.1)
 WAIT = 20.0  # seconds
 
 
@@ -27,6 +28,7 @@ class Server:
             ["/bin/sleep", "1000"], log=log, environ=dict(os.environ)
         )
         self.running = True
+        self.machine_is_busy = False
         self.answer: Callable[[], bool] = lambda: True
 
     def answers(self) -> bool:
@@ -42,7 +44,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def said(server: Server) -> Iterator[Callable[[str], str]]:
+def said(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     """Waits until a watch of the server has said something; returns all that it has said."""
     output = io.StringIO()
 
@@ -53,6 +55,7 @@ def said(server: Server) -> Iterator[Callable[[str], str]]:
             time.sleep(0.01)
         return output.getvalue()
 
+    monkeypatch.setattr(Load, "was_busy", lambda load: server.machine_is_busy)
     with HangWatch(Progress(output), deadlines=AT_ONCE) as watch:
         watch.add("the server", server)
         yield until
@@ -89,6 +92,38 @@ def test_one_that_does_not_answer_is_named_once_and_when_it_answers(
         time.sleep(0.01)
     server.answer = lambda: True
     assert said("The server answers again, after ").count("does not answer") == 1
+
+
+def test_one_that_does_nothing_is_said_to_be_stuck_and_how_to_start_it_again(
+    server: Server, said: Callable[[str], str]
+) -> None:
+    server.answer = lambda: False
+    words = said("The server has neither answered nor computed for ")
+    assert f'"kill -9 {pid_of(server)}" makes it start again.' in words
+    assert words.index("It may only be slow.") < words.index("neither")
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_one_that_is_slow_is_not_said_to_be_stuck(
+    server: Server, said: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, is_busy: bool
+) -> None:
+    server.machine_is_busy = is_busy
+    if not is_busy:
+        monkeypatch.setattr(OwnedProcess, "computed", lambda process: time.monotonic())
+    asked: list[bool] = []
+
+    def hang() -> bool:
+        asked.append(True)
+        return False
+
+    server.answer = hang
+    why = "The machine is busy." if is_busy else "It computes."
+    said(f"{why} It may only be slow.")
+    began = time.monotonic()
+    before = len(asked)
+    while len(asked) < before + 5 or time.monotonic() < began + 2 * AT_ONCE.stuck:
+        time.sleep(0.01)
+    assert "kill" not in said("")
 
 
 def test_one_that_is_started_again_meanwhile_is_not_said_to_hang(

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from dev.devstack.load import Load
 from dev.devstack.progress import Progress, Silence
 
 
@@ -39,6 +40,30 @@ def test_what_is_said_in_a_phase_is_a_line_of_its_own() -> None:
     with progress.phase("Looking"):
         progress.say("building it")
     assert said(stream) == "Looking…\nbuilding it\nLooking: T\n"
+
+
+def test_phases_at_the_same_time_do_not_share_a_line() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    with progress.phase("Starting one"), progress.phase("Starting two"):
+        pass
+    assert said(stream) == "Starting one…\nStarting two… T\nStarting one: T\n"
+
+
+class Busy(Load):
+    """The load of a machine that is busy."""
+
+    def was_busy(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("long", "is_told"), [(0.0, True), (3600.0, False)])
+def test_a_long_phase_on_a_busy_machine_says_so(long: float, is_told: bool) -> None:
+    stream = io.StringIO()
+    with Progress(stream, every=0.01, long=long, load=Busy).phase("Loading"):
+        while stream.getvalue().count("…") < 3:
+            time.sleep(0.001)
+    assert ("Loading… T, the machine is busy…" in said(stream)) is is_told
 
 
 def test_a_phase_that_fails_ends_its_line() -> None:

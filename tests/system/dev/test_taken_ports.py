@@ -126,7 +126,7 @@ def test_a_start_that_fails_in_silence_says_what_became_of_it(
     stack: Stack, code: str, said: str
 ) -> None:
     def short(process: OwnedProcess) -> Patience:
-        return Patience(process, seconds=0.3, computed=1000)
+        return Patience(process, seconds=0.3, computed=1000, was_busy=lambda: False)
 
     silent = Program(stack, "silent", "-c", code, patience=short)
     with pytest.raises(PartMissing, match=rf"^the silent did not start: {said}.*wrote nothing"):
