@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from temporalio.client import Client, ClientConfig, Plugin
+from temporalio.client import Client, Plugin
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 from temporal_tenancy.cli._not_reachable import SILENT
@@ -51,9 +51,8 @@ def impatient(client: Client, *, within: timedelta = ANSWER_TIMEOUT) -> Client:
     What waits for a worker or for the end of a run is not limited.
     """
     config = client.config(active_config=True)
-    limited = _Impatient(config["service_client"], within)
-    # The plugins are part of this configuration already.
-    config |= ClientConfig(service_client=limited, plugins=[])
+    config["service_client"] = _Impatient(config["service_client"], within)
+    config["plugins"] = []  # they are part of this configuration already
     return Client(**config)
 
 
