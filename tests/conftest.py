@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.fixtures.memory import keep_temporary_files_in_memory
 
@@ -37,6 +39,15 @@ LONG = (
     "library/postgres",
     "library/sdk",
     "saas/jobs",
+)
+
+# Each of these fills the machine with servers whose waits are short: side by side, with as many
+# processes, each would take the others' load for its own fault.
+ONE_AFTER_THE_OTHER = (
+    "system/faults/test_campaign.py",
+    "system/faults/test_message_campaign.py",
+    "system/faults/test_deadly_message.py",
+    "system/faults/test_message_checker.py",
 )
 
 pytest_plugins = [
@@ -87,6 +98,20 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest modules first."""
     items.sort(key=_place)  # stable: a module's own order stays
+
+
+class Schedule(LoadScopeScheduling):
+    """Gives a module's tests to one process, and what may not run side by side to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return "one after the other" if scope.endswith(ONE_AFTER_THE_OTHER) else scope
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule | None:
+    """Takes the place of `--dist loadscope`."""
+    return Schedule(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def _place(item: pytest.Item) -> int:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -28,7 +28,6 @@ from processes import logs
 from processes.worker.slots import POLLERS, SlotOptions
 from temporal_tenancy import Database, Feature, TenancyPlugin, registry
 from temporal_tenancy.control_plane import ControlPlaneDirectory
-from temporal_tenancy.core import client_plugins
 from temporal_tenancy.everything import everything
 from temporal_tenancy.lifecycle import Health, Scrape, serving, spare_what_is_loaded
 from temporal_tenancy.metering import metering
@@ -36,11 +35,14 @@ from temporal_tenancy.metrics import collecting, metrics
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.sdk import forward_core_logs
 
+if TYPE_CHECKING:  # the arm without traces does not load them
+    from temporal_tenancy.tracing import Tracing
+
 MODULES: Final = ("benchmarks.observing.observed_effects", *PASSTHROUGH)
 RELAY: Final = "relay"
 
 
-async def run(role: str, *, on: bool) -> None:
+async def run(role: str, tracing: Tracing | None) -> None:
     """Runs a relay or a worker until the process is killed."""
     relay_url = os.environ["RELAY_DATABASE_URL"]
     database = (
@@ -54,7 +56,7 @@ async def run(role: str, *, on: bool) -> None:
     async with AsyncExitStack() as stack:
         features: list[Feature] = []
         address = ""
-        if on:
+        if tracing is not None:
             features = [metrics()]
             assert features[0].exposes is not None
             scrape = Scrape(features[0].exposes)
@@ -63,10 +65,10 @@ async def run(role: str, *, on: bool) -> None:
             )
             if role != RELAY:
                 features.append(metering(database))
-        client = await _client(database, features)
+        client = await _client(database, features, tracing)
         if role == RELAY:
             relay = Relay(client, relay_url, options=OPTIONS)
-            if on:
+            if tracing is not None:
                 await stack.enter_async_context(
                     collecting(client, database, ControlPlaneDirectory(database))
                 )
@@ -94,13 +96,16 @@ def _say_ready(address: str) -> None:
     print(READY, address, flush=True)
 
 
-async def _client(database: Database, features: Sequence[Feature]) -> Client:
+async def _client(
+    database: Database, features: Sequence[Feature], tracing: Tracing | None
+) -> Client:
     plugin = TenancyPlugin(
         directory=ControlPlaneDirectory(database),
         features=[*everything(database), *features],
         passthrough=MODULES,
     )
-    return await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=[plugin, *client_plugins()])
+    plugins = [plugin] if tracing is None else [plugin, tracing.plugin]
+    return await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=plugins)
 
 
 def collect() -> None:
@@ -128,14 +133,15 @@ def main(role: str, arm: str) -> None:
         return
     on = arm == "on"
     forward_core_logs(measures=on)
+    tracing = None
     if on:
         logs.configure("info", "json", worker=role)
         from temporal_tenancy.tracing import start_tracing
 
-        start_tracing(role)
+        tracing = start_tracing(role)
     else:
         write_logs_away()
-    asyncio.run(run(role, on=on))
+    asyncio.run(run(role, tracing))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 from temporal_tenancy.cli._not_reachable import SILENT
 from temporal_tenancy.cli._temporal_config import temporal_config
 from temporal_tenancy.core.trace_context import client_plugins
-from temporal_tenancy.sdk._private import CheckingServiceClient
+from temporal_tenancy.sdk.private_names import CheckingServiceClient
 
 # A person waits. A server that works answers within a second, and within a few where the machine
 # is busy; the SDK itself would wait 30 s for a connection that was accepted, and for each request.

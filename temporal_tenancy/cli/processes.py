@@ -234,7 +234,7 @@ def _version(application: Application, build_id: str | None) -> str | None:
     if application.scrape is None:
         return build_id
     # Imported here: it needs an extra that an application without metrics has not installed.
-    from temporal_tenancy.metrics._feature import process_version
+    from temporal_tenancy.metrics.process_metrics import process_version
 
     return process_version(build_id)
 

@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from temporal_tenancy.core.redaction import never_repeat, redacted, shown, traceback_of
     from temporal_tenancy.core.tasks import end_tasks
     from temporal_tenancy.core.tenant_state import require_runnable, require_startable
-    from temporal_tenancy.core.trace_context import client_plugins, span
+    from temporal_tenancy.core.trace_context import span
     from temporal_tenancy.core.words import duration, number, size_of
 
 __all__ = [
     "Internal",
     "MigrationEnvironment",
     "MissingExtra",
-    "client_plugins",
     "days_from",
     "did_you_mean",
     "duration",
@@ -59,7 +58,6 @@ _WHERE: Final = {
     "Internal": "inputs",
     "MigrationEnvironment": "migration_environment",
     "MissingExtra": "errors",
-    "client_plugins": "trace_context",
     "days_from": "instants",
     "did_you_mean": "nearest",
     "duration": "words",

@@ -1,7 +1,7 @@
 """Access to private names of the Temporal SDK: how its decorators mark a workflow's methods.
 
-All other private names are read in `temporal_tenancy.sdk._private`, which `core` cannot import. A
-test makes sure that no third module reads any.
+All other private names are read in `temporal_tenancy.sdk.private_names`, which `core` cannot
+import. A test makes sure that no third module reads any.
 """
 
 from __future__ import annotations

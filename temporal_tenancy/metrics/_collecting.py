@@ -18,12 +18,12 @@ from temporal_tenancy.core.failures import root_cause, type_of
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.tasks import end_tasks
+from temporal_tenancy.metrics import _outbox_gauges
 from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges as sources
-from temporal_tenancy.metrics import outbox_gauges
-from temporal_tenancy.metrics._feature import process_instruments
 from temporal_tenancy.metrics._store import Store
 from temporal_tenancy.metrics.gauges import Found
+from temporal_tenancy.metrics.process_metrics import process_instruments
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
@@ -82,7 +82,7 @@ async def collecting(
     into = store or process_instruments().store
 
     async def outbox() -> Found:
-        return await outbox_gauges.of_outbox(database, directory)
+        return await _outbox_gauges.of_outbox(database, directory)
 
     async def ledger() -> Found:
         return await sources.of_ledger(database)

@@ -14,7 +14,7 @@ from temporal_tenancy.core.errors import HopRefused, TenancyError, TenantMismatc
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import TenantScope
 from temporal_tenancy.sdk import agreement
-from temporal_tenancy.sdk._private import WorkflowCommand
+from temporal_tenancy.sdk.private_names import WorkflowCommand
 
 
 @dataclass(frozen=True)

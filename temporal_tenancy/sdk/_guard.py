@@ -35,7 +35,7 @@ from temporal_tenancy.sdk import agreement
 from temporal_tenancy.sdk._commands import refusal_of
 from temporal_tenancy.sdk._converter import PayloadDoesNotFit
 from temporal_tenancy.sdk._determinism import refused_import
-from temporal_tenancy.sdk._private import (
+from temporal_tenancy.sdk.private_names import (
     InitializeWorkflow,
     WorkflowActivation,
     WorkflowActivationCompletion,

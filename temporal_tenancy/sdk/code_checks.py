@@ -23,7 +23,7 @@ from temporalio import workflow
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.places import place
-from temporal_tenancy.sdk._private import activity_name
+from temporal_tenancy.sdk.private_names import activity_name
 
 _REMOTE: Final = (
     workflow.execute_activity,

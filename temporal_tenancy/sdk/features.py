@@ -12,7 +12,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.core.spelling import spelled
-from temporal_tenancy.sdk._private import activity_definition
+from temporal_tenancy.sdk.private_names import activity_definition
 
 Activity = Callable[..., Any]
 

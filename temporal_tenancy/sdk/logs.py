@@ -15,7 +15,7 @@ from temporalio import activity, workflow
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, last_scope
 from temporal_tenancy.core.trace_context import trace_ids
-from temporal_tenancy.sdk._private import ERROR_IDENTIFIER
+from temporal_tenancy.sdk.private_names import ERROR_IDENTIFIER
 
 FIELDS: Final = ("tenant_id", "job", "job_id", "run_id", "attempt", "worker")
 """The fields of every line of a job. `job_id` is the workflow id. A line of platform work has

@@ -25,18 +25,18 @@ from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
 from temporal_tenancy.sdk._guard import guarded, is_guarded, versioned
-from temporal_tenancy.sdk._private import (
+from temporal_tenancy.sdk.code_checks import check_activity, check_workflow
+from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
+from temporal_tenancy.sdk.features import Feature, Served
+from temporal_tenancy.sdk.interceptors import TenancyInterceptor
+from temporal_tenancy.sdk.interceptors.service_client import checked
+from temporal_tenancy.sdk.private_names import (
     ActivityDefinition,
     WorkflowDefinition,
     activity_definition,
     mark_shut_down,
     workflow_definition,
 )
-from temporal_tenancy.sdk.code_checks import check_activity, check_workflow
-from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
-from temporal_tenancy.sdk.features import Feature, Served
-from temporal_tenancy.sdk.interceptors import TenancyInterceptor
-from temporal_tenancy.sdk.interceptors.service_client import checked
 from temporal_tenancy.sdk.search_attributes import require_search_attributes
 
 NAME: Final = "temporal-tenancy.TenancyPlugin"

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from temporal_tenancy.metering import _table as table
+from temporal_tenancy.metrics import _outbox_gauges, catalogue
 from temporal_tenancy.metrics import _store as stores
-from temporal_tenancy.metrics import catalogue, outbox_gauges
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.tracing import _process as tracing
 from tests.mutants.mutant import Mutant, replace
 
 
 def _let_the_first_tenant_use_all_rows() -> None:
-    shares = outbox_gauges._in_shares
+    shares = _outbox_gauges._in_shares
 
     async def first(session: Any, statement: Any, tenants: Sequence[str], *values: Any) -> Any:
         return await shares(session, statement, tenants[:1], *values)
 
-    replace(outbox_gauges, "_in_shares", first)
+    replace(_outbox_gauges, "_in_shares", first)
 
 
 def _name_any_job() -> None:

@@ -30,7 +30,6 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.observations import Refused, observe
 from temporal_tenancy.core.scope import TenantScope, _begin
 from temporal_tenancy.sdk import agreement, header
-from temporal_tenancy.sdk._private import is_bound_by_sdk, signal_method, update_method
 from temporal_tenancy.sdk.endings import (
     ends_for_good,
     free_own_slot,
@@ -38,6 +37,7 @@ from temporal_tenancy.sdk.endings import (
     record_own_failure,
 )
 from temporal_tenancy.sdk.interceptors._workflow_outbound import TenancyWorkflowOutbound
+from temporal_tenancy.sdk.private_names import is_bound_by_sdk, signal_method, update_method
 from temporal_tenancy.sdk.stamps import Stamp
 
 PATCH_SEARCH_ATTRIBUTES = "temporal-tenancy-search-attributes"

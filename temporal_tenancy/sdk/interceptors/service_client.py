@@ -9,8 +9,8 @@ from temporalio.service import ServiceClient
 
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.scope import TenantScope, current_scope
-from temporal_tenancy.sdk._private import CheckingServiceClient
 from temporal_tenancy.sdk.interceptors._rpcs import Call, admitted
+from temporal_tenancy.sdk.private_names import CheckingServiceClient
 
 
 class TenancyServiceClient(CheckingServiceClient):

@@ -25,7 +25,7 @@ from temporal_tenancy.core.observations import (
     add_observer,
     remove_observer,
 )
-from temporal_tenancy.metrics import CollectOptions, collecting, outbox_gauges
+from temporal_tenancy.metrics import CollectOptions, _outbox_gauges, collecting
 from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._store import Store
@@ -67,7 +67,7 @@ async def test_messages_are_counted_by_why_they_wait(
         await ask(database, tenant, at=LATER)
     await admission.pause("globex", "a test")
     await tenants.set_status("slow", TenantStatus.SUSPENDED)
-    found = await outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+    found = await _outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
     assert {reason: count for (reason,), count in found[of.MESSAGES].items() if count} == {
         "due": 1,
         "later": 3,
@@ -78,7 +78,7 @@ async def test_messages_are_counted_by_why_they_wait(
 
 
 async def test_an_empty_outbox_is_zeros(relay_database: Database) -> None:
-    found = await outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+    found = await _outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
     assert set(found[of.MESSAGES].values()) == {0}
     assert found[of.OLDEST_DUE] == {(): 0}
     assert found[of.OLDEST_LETTER] == {(): 0}
@@ -96,7 +96,7 @@ async def test_dead_letters_are_counted_by_job_with_the_age_of_the_oldest(
         await until_messages(
             database, "acme", lambda found: any(m.status == "dead_letter" for m in found)
         )
-    found = await outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+    found = await _outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
     assert found[of.LETTERS] == {("test.note",): 1}
     assert 0 < found[of.OLDEST_LETTER][()] < 60
 
@@ -227,7 +227,7 @@ async def write(database: Database, tenant: str, statement: str) -> None:
 async def test_no_tenants_rows_hide_those_of_another(
     database: Database, relay_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_gauges, "ROWS", 20)
+    monkeypatch.setattr(_outbox_gauges, "ROWS", 20)
     await write(
         database,
         "acme",
@@ -257,7 +257,7 @@ async def test_no_tenants_rows_hide_those_of_another(
     await write(database, "acme", letters.format(**of_acme))
     of_globex = {"tenant": "globex", "job": "'test.note'", "age": "1 hour", "count": 1}
     await write(database, "globex", letters.format(**of_globex))
-    found = await outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+    found = await _outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
     assert found[of.OLDEST_DUE][()] > 7000
     messages = {reason: count for (reason,), count in found[of.MESSAGES].items() if count}
     assert 11 <= messages["due"] <= 21
@@ -267,8 +267,8 @@ async def test_no_tenants_rows_hide_those_of_another(
     assert 10 <= found[of.LETTERS]["other",] <= 20
     assert found[of.OLDEST_LETTER][()] > 80_000
     assert found[of.IN_PART] == {("outbox",): 1}
-    monkeypatch.setattr(outbox_gauges, "ROWS", 1_000)
-    found = await outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+    monkeypatch.setattr(_outbox_gauges, "ROWS", 1_000)
+    found = await _outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
     assert found[of.MESSAGES]["due",] == 46
     assert found[of.MESSAGES]["later",] == 45
     assert found[of.LETTERS]["other",] == 40

@@ -11,8 +11,8 @@ from sqlalchemy import event
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.metrics import _outbox_gauges
 from temporal_tenancy.metrics import catalogue as of
-from temporal_tenancy.metrics import outbox_gauges
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
 
@@ -71,10 +71,12 @@ async def test_as_many_rows_as_are_counted_are_counted_in_full_by_one_scan(
     monkeypatch: pytest.MonkeyPatch,
     tenants: int,
 ) -> None:
-    monkeypatch.setattr(outbox_gauges, "ROWS", ROWS)
+    monkeypatch.setattr(_outbox_gauges, "ROWS", ROWS)
     fill(database_urls, tenants, ROWS)
     with statements(relay_database) as sent:
-        found = await outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+        found = await _outbox_gauges.of_outbox(
+            relay_database, ControlPlaneDirectory(relay_database)
+        )
     assert found[of.IN_PART] == {("outbox",): 0}
     reasons = {reason: count for (reason,), count in found[of.MESSAGES].items()}
     assert sum(reasons.values()) == ROWS
@@ -88,30 +90,30 @@ async def test_as_many_rows_as_are_counted_are_counted_in_full_by_one_scan(
 async def test_when_the_time_is_used_up_what_was_counted_is_told_as_a_part(
     relay_database: Database, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_gauges, "ROWS", ROWS)
-    monkeypatch.setattr(outbox_gauges, "TENANTS", 2)
+    monkeypatch.setattr(_outbox_gauges, "ROWS", ROWS)
+    monkeypatch.setattr(_outbox_gauges, "TENANTS", 2)
     fill(database_urls, 200, 4 * ROWS)
     directory = ControlPlaneDirectory(relay_database)
-    monkeypatch.setattr(outbox_gauges, "SECONDS", 0)
+    monkeypatch.setattr(_outbox_gauges, "SECONDS", 0)
     with statements(relay_database) as sent:
-        found = await outbox_gauges.of_outbox(relay_database, directory)
+        found = await _outbox_gauges.of_outbox(relay_database, directory)
     assert len(sent) <= ALWAYS + IN_PART
     assert found[of.IN_PART] == {("outbox",): 1}
     assert ROWS <= sum(found[of.MESSAGES].values()) < 2 * ROWS
     assert ROWS <= sum(found[of.LETTERS].values()) < 2 * ROWS
-    monkeypatch.setattr(outbox_gauges, "SECONDS", 60)
-    found = await outbox_gauges.of_outbox(relay_database, directory)
+    monkeypatch.setattr(_outbox_gauges, "SECONDS", 60)
+    found = await _outbox_gauges.of_outbox(relay_database, directory)
     assert 0.7 * 4 * ROWS <= sum(found[of.MESSAGES].values()) <= 4 * ROWS
 
 
 async def test_the_scans_read_no_more_than_they_count(
     relay_database: Database, database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_gauges, "ROWS", ROWS)
+    monkeypatch.setattr(_outbox_gauges, "ROWS", ROWS)
     fill(database_urls, 10, 20 * ROWS)
     plans: dict[str, str] = {}
     with statements(relay_database) as sent:
-        await outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
+        await _outbox_gauges.of_outbox(relay_database, ControlPlaneDirectory(relay_database))
     async with relay_database.platform_session("look at plans in a test") as session:
         connection = await session.connection()
         for sql, parameters in sent:

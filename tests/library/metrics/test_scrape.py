@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from temporal_tenancy.core.observations import Claimed, add_observer, observe, remove_observer
 from temporal_tenancy.lifecycle import Health, PortInUse, Scrape, serving
 from temporal_tenancy.metrics import metrics
-from temporal_tenancy.metrics._feature import instruments
+from temporal_tenancy.metrics.process_metrics import instruments
 from temporal_tenancy.sdk.features import Feature, exposition
 
 TOKEN = "a-token-of-the-test"

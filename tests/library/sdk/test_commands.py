@@ -8,7 +8,7 @@ import pytest
 
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.sdk._commands import COMMANDS, refusal_of
-from temporal_tenancy.sdk._private import WorkflowCommand
+from temporal_tenancy.sdk.private_names import WorkflowCommand
 
 OWN = WorkflowId("acme", "echo.tell", "1")
 OF_THE_PLATFORM = WorkflowId("platform", "echo.sweep", "1")

@@ -25,7 +25,7 @@ from tests.system.faults.usage import load_month
 
 BOUNDED: Final = 20  # scenarios
 FULL: Final = 200
-PATIENCE: Final = 150.0  # seconds per scenario; mostly timeouts after a killed worker
+PATIENCE: Final = 300.0  # seconds per scenario; mostly timeouts after a killed worker
 LOOK: Final = 0.02  # seconds
 STORM_INTERVAL: Final = 0.05  # seconds between terminations
 

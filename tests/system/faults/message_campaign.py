@@ -36,7 +36,7 @@ from tests.system.faults.message_scenarios import RELAYS, TENANTS, Kind, Scenari
 from tests.system.faults.proxy import CommitProxy
 from tests.system.faults.servers import Servers
 
-PATIENCE: Final = 120.0  # seconds per scenario
+PATIENCE: Final = 300.0  # seconds per scenario
 LOOK: Final = 0.05  # seconds
 CAP: Final = 2  # concurrent workflows of the tenant with a cap
 TRIES: Final = 20  # to catch a relay between a claim and a start, or a start and its mark

@@ -26,7 +26,7 @@ OPTIONS: Final = RelayOptions(
 def shorten_waits() -> None:
     """Has messages that are worked off together wait less for a worker that has died."""
     assert "HEARTBEAT_TIMEOUT" in vars(work_off)
-    vars(work_off)["HEARTBEAT_TIMEOUT"] = timedelta(seconds=2)  # its workflow's own
+    vars(work_off)["HEARTBEAT_TIMEOUT"] = timedelta(seconds=4)  # its workflow's own
 
 
 if __name__ == "__main__":

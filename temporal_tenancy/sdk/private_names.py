@@ -143,6 +143,7 @@ class CheckingServiceClient(ServiceClient):
 
     @property
     def worker_service_client(self) -> _BridgeServiceClient:
+        """The inner connection as the core sees it, with this one's checked services."""
         # A worker takes the core's connection out of it, and nothing else. It may do so in a
         # tenant's scope, so this is not refused there; calls through it are checked instead.
         bridge = copy(self._inner.worker_service_client)

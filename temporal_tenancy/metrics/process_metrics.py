@@ -1,0 +1,61 @@
+"""The instruments of this process, of which each registry has one set."""
+
+from __future__ import annotations
+
+import threading
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.observations import add_observer
+from temporal_tenancy.metrics._instruments import Instruments
+
+NOISIEST: Final = 20  # tenants with series of their own
+
+_made: Final[dict[CollectorRegistry, Instruments]] = {}
+_making: Final = threading.Lock()
+
+
+def instruments(
+    noisiest: int = NOISIEST,
+    code_version: str | None = None,
+    registry: CollectorRegistry = REGISTRY,
+    configuration: str | None = None,
+) -> Instruments:
+    """Returns the instruments of a registry; see `metrics()`."""
+    if noisiest < 0:
+        raise ConfigurationError("noisiest is a number of tenants: 0 or more.")
+    with _making:
+        found = _made.get(registry)
+        if found is None:
+            named = code_version or _own_version()
+            found = _made[registry] = Instruments(
+                registry, noisiest=noisiest, version=named, configuration=configuration
+            )
+            add_observer(found.observe)
+        return found
+
+
+def process_instruments() -> Instruments:
+    """Returns the instruments that `metrics()` made last; makes them if there are none."""
+    return list(_made.values())[-1] if _made else instruments()
+
+
+def process_version(build_id: str | None = None) -> str:
+    """Returns the version of the code that this process's metrics say.
+
+    `build_id` is that of its workers, where an operator gives one: the metrics then say the same.
+    """
+    found = process_instruments()
+    if build_id is not None:
+        found.use_version(build_id)
+    return found.version
+
+
+def _own_version() -> str:
+    try:
+        return version("temporal-tenancy")
+    except PackageNotFoundError:  # run from its source tree
+        return "unknown"
