@@ -66,7 +66,7 @@ def _summarize(document: dict[str, Any]) -> None:
             first, *_ = (
                 operation.get("description", operation["summary"]).replace("\n", " ").split(". ")
             )
-            operation["summary"] = first.removesuffix(".")
+            operation["summary"] = first.removesuffix(".").replace("`", "")  # it is plain text
 
 
 def _describe_jobs(document: dict[str, Any], jobs: Collection[Job]) -> None:

@@ -153,6 +153,7 @@ $("form").addEventListener("submit", async event => {
     say(error.final === undefined
       ? "The server cannot be reached, or the upload was cut off. The file may be too large." : error.message);
     $("status").textContent = "Not imported";
+    if (error.ofKey) $("result").hidden = true;  // nothing was sent
     $("bar").hidden = $("counts").hidden = true;
   } finally {
     $("start").disabled = false;

@@ -52,11 +52,12 @@ export function hasKey() {
 }
 
 // `error.final` says whether the same request would fail again; undefined: the server was not reached.
+// `error.ofKey` says whether only another key helps.
 export async function call(path, options = {}) {
   if (!/^[\x21-\x7e]+$/.test(key())) {  // the browser would refuse the header without a clear message
     const error = new Error(
       hasKey() ? "The key contains an invalid character. Copy it again." : "Enter your API key first.");
-    error.final = true;
+    error.final = error.ofKey = true;
     throw error;
   }
   sessionStorage.setItem(KEPT, key());
@@ -67,6 +68,7 @@ export async function call(path, options = {}) {
   const error = new Error(answer.status === 401
     ? "That is not a valid key. Copy it again, or ask for a new one."
     : body?.error?.message || `The server answered ${answer.status}.`);
+  error.ofKey = answer.status === 401;
   error.final = answer.status < 500 && answer.status !== 429;
   throw error;
 }
