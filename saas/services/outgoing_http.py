@@ -320,7 +320,8 @@ def _url(value: str) -> httpx.URL:
         raise AddressRefused("the URL has no host. It must be https://host/path.")
     if url.userinfo:
         raise AddressRefused(
-            f"the URL of {url.host} contains credentials. Give them as the integration's credential."
+            f"the URL of {url.host} contains credentials. Give them as the integration's "
+            "credential."
         )
     return url
 
