@@ -19,6 +19,7 @@ from saas.refusals import Refused
 from saas.requests.integrations import REMOVED, integration_not_found
 from saas.services.partner_credentials import credential_for
 from temporal_tenancy import heartbeating, tenant_activity, tenant_session
+from temporal_tenancy.outbox import current_event_id
 
 PAGE_LIMIT: Final = 500  # records per request to a partner
 
@@ -99,7 +100,9 @@ async def sync_page(request: SyncPage) -> SyncedPage:
                 rows,
             )
         if not page.has_more:
-            await audit.record(session, "integration.synced", integration.name)
+            # The cursor of a last page leads to itself, so another attempt copies that page again.
+            sync = f"{integration.id} {current_event_id()}"
+            await audit.record(session, "integration.synced", integration.name, once=sync)
     return SyncedPage(records=len(records), more=page.has_more)
 
 

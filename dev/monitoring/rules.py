@@ -163,8 +163,9 @@ RULES: Final = (
         "> 0",
         "15m",
         "ticket",
-        "The {{ $labels.source }} has more rows than are counted: its counts are too low.",
-        _words("Counts of a gauge are too low", "collected-in-part", "outbox list"),
+        "The {{ $labels.source }} has more than could be read: counts are too low, or count what "
+        "is held back as due.",
+        _words("A gauge is collected in part", "collected-in-part", "outbox list"),
     ),
 )
 

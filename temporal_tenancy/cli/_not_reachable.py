@@ -18,6 +18,7 @@ from temporal_tenancy.core.problems import Problem
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.sdk.lookups import is_namespace_missing
+from temporal_tenancy.sdk.throttling import is_throttled
 
 AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)  # no answer
 SILENT: Final = "it accepts connections, and stays silent"
@@ -78,6 +79,12 @@ def reaching(
     except RPCError as error:
         if error.status in (*AWAY, *_CLOSED):
             raise _temporal_away(address, error, advice) from None
+        if is_throttled(error):
+            server = "the Temporal server" if address is None else _server(address)
+            raise NotReachable(
+                f"{server} gets more requests than it answers: {_first_line(error)}. Wait a "
+                "minute, and repeat this."
+            ) from None
         if is_namespace_missing(error):
             problem = "the Temporal server lacks the client's namespace."
             if address is not None:
@@ -110,10 +117,14 @@ def _temporal_away(
     if address is None:
         server = "the Temporal server"
     else:
-        server = f"the Temporal server {address()[0]}"
+        server = _server(address)
         if reason := refusal(error, temporal_config()):
             return NotReachable(f"{server} {reason}")
     return NotReachable(_join(f"{server} does not answer: {_first_line(error)}.", advice.temporal))
+
+
+def _server(address: Callable[[], tuple[str, str]]) -> str:
+    return f"the Temporal server {address()[0]}"
 
 
 def _first_line(error: Exception) -> str:

@@ -28,6 +28,7 @@ from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
 from temporal_tenancy.deployments.polling import POLLED_WITHIN
+from temporal_tenancy.deployments.recovery import steps_after_halt
 from temporal_tenancy.deployments.releases import (
     Bounds,
     Cohort,
@@ -215,7 +216,7 @@ async def rollback(
             ended = await releases.end(version, ReleaseState.ROLLED_BACK, reason=reason, by=by)
         known = ended or await releases.find(version)
         ramping = await _ramping(releases, found.name)
-        if ended is None and current == found.current and known is None:
+        if known is None:
             raise ReleaseUnknown(
                 f"{build} is neither the current version of {found.name} nor released to anybody."
             )
@@ -225,7 +226,7 @@ async def rollback(
         "deployment": found.name,
         "build_id": build,
         "current": current,
-        "release": None if known is None else release_document(known),
+        "release": release_document(known),
         "ramping": [each.build_id for each in ramping],
         "running": running,
         "terminated": terminated,
@@ -239,10 +240,21 @@ async def rollback(
             f"have ended, or repeat this with --terminate."
             if running
             else None,
-            f"{quoted('ticks catch-up --wait')} runs the tenants that a fan-out missed; "
-            f"{quoted('dead-letters replay')} starts the other jobs that failed.",
+            _swept(terminated),
+            "; ".join(
+                f"{quoted(step.command)} {step.purpose}"
+                for step in steps_after_halt(known, running=0)
+            )
+            + ".",
         ),
     )
+
+
+def _swept(terminated: int) -> str | None:
+    """Says when runs that were terminated can be replayed; None if none was."""
+    if not terminated:
+        return None
+    return "Those that no fan-out started are dead letters within a minute: replay them then."
 
 
 def _replaces(replaced: Release) -> str:

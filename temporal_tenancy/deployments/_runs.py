@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.core.identifiers import PLATFORM
@@ -19,7 +19,13 @@ PAGE: Final = 200  # runs in a request
 PAGES: Final = 20  # requests for one answer
 JOBS: Final = 50
 
+_TICK: Final = timedelta(microseconds=1)  # the server's times are finer than ours
+
 # A run that was terminated says nothing about its code: an operator did it.
+_FAILURES: Final = {
+    WorkflowExecutionStatus.FAILED: "Failed",
+    WorkflowExecutionStatus.TIMED_OUT: "TimedOut",
+}
 _FAILED: Final = "ExecutionStatus IN ('Failed', 'TimedOut')"
 _ENDED: Final = "ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
 
@@ -41,7 +47,7 @@ async def ended_runs(
     since: datetime,
     jobs: Collection[str] = (),
 ) -> Ended:
-    """Returns the ended runs of a version that began at `since` or later.
+    """Returns the ended runs of a version that began at `since` or later, as of one moment.
 
     Args:
         client: of the namespace.
@@ -58,13 +64,44 @@ async def ended_runs(
     )
     if jobs:
         where += f" AND WorkflowType IN ({_list(sorted(jobs)[:JOBS])})"
-    tenants, names = await _tenants(client, f"{where} AND {_ENDED}")
-    if not tenants:
-        return Ended()
-    bad, more = await _tenants(client, f"{where} AND {_FAILED}", among=tenants)
-    runs = await client.count_workflows(f"{where} AND {_ENDED}")
-    failed = await client.count_workflows(f"{where} AND {_FAILED}")
-    return Ended(runs.count, failed.count, tenants, bad, names | more)
+    ended = f"{where} AND {_ENDED}"
+    first = [run async for run in client.list_workflows(ended, page_size=PAGE, limit=PAGE)]
+    if len(first) < PAGE:
+        return _counted(first)
+    until = _until(first)  # more answers are needed
+    runs, failed = await _count(client, ended + until)
+    tenants, names = await _tenants(client, ended + until)
+    bad, more = await _tenants(client, f"{where} AND {_FAILED}{until}", among=tenants)
+    return Ended(runs, failed, tenants, bad, names | more)
+
+
+def _until(first: Collection[WorkflowExecution]) -> str:
+    """Returns a condition for runs that had ended when these were listed.
+
+    Runs go on ending between two answers. With the runs of all tenants beside the tenants of a
+    moment ago, a good version looks bad.
+    """
+    last = max(run.close_time for run in first if run.close_time is not None)
+    return f" AND CloseTime <= '{(last + _TICK).isoformat()}'"
+
+
+def _counted(runs: Collection[WorkflowExecution]) -> Ended:
+    """Counts runs that are all there are."""
+    failed = [run for run in runs if run.status in _FAILURES]
+    return Ended(
+        runs=len(runs),
+        failed=len(failed),
+        tenants=frozenset(tenant for run in runs if (tenant := _tenant(run)) is not None),
+        bad=frozenset(tenant for run in failed if (tenant := _tenant(run)) is not None),
+        jobs=frozenset(run.workflow_type for run in runs),
+    )
+
+
+async def _count(client: Client, where: str) -> tuple[int, int]:
+    """Returns how many runs there are, and how many of them failed, in one answer."""
+    answer = await client.count_workflows(f"{where} GROUP BY ExecutionStatus")
+    groups = {str(group.group_values[0]): group.count for group in answer.groups}
+    return sum(groups.values()), sum(groups.get(status, 0) for status in _FAILURES.values())
 
 
 async def _tenants(
@@ -89,12 +126,16 @@ async def _tenants(
         async for run in client.list_workflows(query, page_size=PAGE, limit=PAGE):
             seen += 1
             jobs.add(run.workflow_type)
-            tenant = run.typed_search_attributes.get(TENANT_ID)
+            tenant = _tenant(run)
             if tenant is not None:
                 tenants.add(tenant)
         if seen < PAGE or len(tenants) >= TENANTS:
             break
     return frozenset(tenants), frozenset(jobs)
+
+
+def _tenant(run: WorkflowExecution) -> str | None:
+    return run.typed_search_attributes.get(TENANT_ID)
 
 
 def _list(values: Collection[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -15,6 +16,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
+
+from temporal_tenancy.sdk.throttling import unthrottled
 
 # An idle worker polls again after a long poll of a minute. The server remembers for 5 minutes.
 POLLED_WITHIN: Final = timedelta(seconds=75)
@@ -95,7 +98,9 @@ async def workers_of(
 
     async def ask(what: Polled) -> frozenset[str]:
         async with gate:
-            pollers = await pollers_of(client, what.queue, what.kind, within=within)
+            pollers = await unthrottled(
+                partial(pollers_of, client, what.queue, what.kind, within=within)
+            )
         return frozenset(
             each.identity
             for each in pollers

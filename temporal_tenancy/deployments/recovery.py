@@ -28,7 +28,10 @@ def steps_after_halt(release: Release, *, running: int | None = None) -> Sequenc
     """
     steps = []
     if running != 0:
-        ends = "ends the runs that are still on it, so that the next two run them again"
+        ends = (
+            "ends the runs that are still on it, so that the next two run them again; those that "
+            "no fan-out started are dead letters within a minute"
+        )
         where = f"{release.build_id} --deployment {release.deployment}"
         steps.append(Step(f"deployments rollback {where} --terminate", ends))
     # All that has failed since it began: whoever reads this may do so in the morning.

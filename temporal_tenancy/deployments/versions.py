@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -25,6 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.deployments.polling import KINDS, POLLED_WITHIN, Polled, unserved, words
+from temporal_tenancy.sdk.throttling import unthrottled
 
 VERSIONS_MAX: Final = 100
 """The server's default limit of versions in a deployment, `matching.maxVersionsInDeployment`.
@@ -113,11 +115,10 @@ async def names_of_deployments(client: Client) -> Sequence[str]:
     names: list[str] = []
     token = b""
     while True:
-        page = await client.workflow_service.list_worker_deployments(
-            ListWorkerDeploymentsRequest(
-                namespace=client.namespace, page_size=100, next_page_token=token
-            )
+        request = ListWorkerDeploymentsRequest(
+            namespace=client.namespace, page_size=100, next_page_token=token
         )
+        page = await unthrottled(partial(client.workflow_service.list_worker_deployments, request))
         names += [deployment.name for deployment in page.worker_deployments]
         token = page.next_page_token
         if not token:
@@ -147,9 +148,10 @@ async def deployment_of(client: Client, name: str | None = None) -> Deployment:
                 'with "--deployment".'
             )
         name = names[0]
+    request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name)
     try:
-        described = await client.workflow_service.describe_worker_deployment(
-            DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name)
+        described = await unthrottled(
+            partial(client.workflow_service.describe_worker_deployment, request)
         )
     except RPCError as error:
         if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
@@ -196,13 +198,14 @@ async def require_queues(
 
 async def polled_by(client: Client, version: WorkerDeploymentVersion) -> frozenset[Polled]:
     """Returns what workers of a version poll, or have polled."""
-    described = await client.workflow_service.describe_worker_deployment_version(
-        DescribeWorkerDeploymentVersionRequest(
-            namespace=client.namespace,
-            deployment_version=Version(
-                deployment_name=version.deployment_name, build_id=version.build_id
-            ),
-        )
+    request = DescribeWorkerDeploymentVersionRequest(
+        namespace=client.namespace,
+        deployment_version=Version(
+            deployment_name=version.deployment_name, build_id=version.build_id
+        ),
+    )
+    described = await unthrottled(
+        partial(client.workflow_service.describe_worker_deployment_version, request)
     )
     queues = described.version_task_queues
     return frozenset(
@@ -223,14 +226,15 @@ async def make_current(client: Client, version: WorkerDeploymentVersion, *, by: 
         VersionRefused: the server refuses, for example because no worker of the version polls.
         RPCError: the server does not answer.
     """
+    request = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace,
+        deployment_name=version.deployment_name,
+        build_id=version.build_id,
+        identity=by,
+    )
     try:
-        await client.workflow_service.set_worker_deployment_current_version(
-            SetWorkerDeploymentCurrentVersionRequest(
-                namespace=client.namespace,
-                deployment_name=version.deployment_name,
-                build_id=version.build_id,
-                identity=by,
-            )
+        await unthrottled(
+            partial(client.workflow_service.set_worker_deployment_current_version, request)
         )
     except RPCError as error:
         if error.status not in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.NOT_FOUND):

@@ -203,7 +203,7 @@ COLLECT_FAILURES: Final = Instrument(
 )
 IN_PART: Final = Instrument(
     "tenancy_collected_in_part", "gauge",
-    "1 while a source has more rows than are counted, so that its counts are too low.",
+    "1 while a source was read in part: it has more rows than are counted, or the time was up.",
     ("source",),
     source="outbox",
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from temporal_tenancy.deployments import comparison, releases, versions
+from temporal_tenancy.deployments import _runs, comparison, releases, versions
 from temporal_tenancy.deployments.comparison import Compared
 from temporal_tenancy.deployments.releases import Release, Releases
 from temporal_tenancy.postgres.library_text import library_text
@@ -94,7 +94,17 @@ def _need_no_workers() -> None:
     replace(versions, "require_queues", queues)
 
 
+def _mix_answers() -> None:
+    replace(_runs, "_until", lambda first: "")
+
+
 DEPLOY_FAULTS: Final = [
+    Mutant(
+        "answers-mixed",
+        "runs that end between two answers of the server are compared with the tenants before",
+        (f"{WORKERS}::test_runs_that_end_between_two_answers_of_the_server_are_in_neither",),
+        seed=_mix_answers,
+    ),
     Mutant(
         "deployments-mixed",
         "a build id of another deployment counts as the release's",

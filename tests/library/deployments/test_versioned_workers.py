@@ -6,15 +6,22 @@ import asyncio
 import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 import typer
 from rich.console import Console
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import (
+    Client,
+    CountWorkflowsInput,
+    Interceptor,
+    OutboundInterceptor,
+    WorkflowExecutionCount,
+    WorkflowFailureError,
+)
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
@@ -39,6 +46,7 @@ from temporal_tenancy.deployments import (
     VersionIncomplete,
     VersionRefused,
     VersionUnknown,
+    _runs,
     deployments,
     versioned,
 )
@@ -99,11 +107,18 @@ async def many(tenants: Tenants) -> None:
 
 
 @pytest.fixture
-def program(app: Client, database: Database, temporal: TemporalDevServer) -> Iterator[None]:
+def program(app: Client, database: Database) -> Iterator[None]:
     """Runs commands of an application with this client and database."""
+    with program_of(app, database):
+        yield
+
+
+@contextmanager
+def program_of(client: Client, database: Database) -> Iterator[None]:
+    """Runs commands of an application with a client and a database, which outlive them."""
 
     class Kept:
-        """The test's database, which outlives the commands."""
+        """The test's database."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(database, name)
@@ -111,7 +126,7 @@ def program(app: Client, database: Database, temporal: TemporalDevServer) -> Ite
         async def dispose(self) -> None: ...
 
     async def connect(_: Database | None) -> Client:
-        return app
+        return client
 
     login = Login("a variable", "postgresql://nobody@nowhere/nothing")
     application = Application(
@@ -344,6 +359,69 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
         caught_up = await fan_out(app, "a", run="2")
         assert (caught_up.succeeded, caught_up.already, caught_up.failed) == (5, 5, 0)
         assert await version_of(app, f"t000/{JOB}/a") == "v1"
+
+
+class EndsMore(Interceptor):
+    """Lets further runs end once the server was asked to count runs."""
+
+    def __init__(self, more: Callable[[], Awaitable[None]]) -> None:
+        self.more = more
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        more = self.more
+
+        class Hook(OutboundInterceptor):
+            async def count_workflows(self, input: CountWorkflowsInput) -> WorkflowExecutionCount:
+                await more()
+                return await super().count_workflows(input)
+
+        return Hook(next)
+
+
+@pytest.mark.parametrize("page", [200, 2], ids=["all-in-one-answer", "several-answers"])
+async def test_runs_that_end_between_two_answers_of_the_server_are_in_neither(
+    app: Client,
+    temporal: TemporalDevServer,
+    many: None,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+    page: int,
+) -> None:
+    monkeypatch.setattr(_runs, "PAGE", page)
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    first, later = CANARIES[:2], list(CANARIES[2:])
+
+    async def end(*tenants: str) -> None:
+        for tenant in tenants:
+            with pytest.raises(WorkflowFailureError):
+                await app.execute_workflow(
+                    JOB,
+                    ControlledInput(tenant_id=tenant),
+                    id=f"{tenant}/{JOB}/by-hand",
+                    task_queue=QUEUE,
+                )
+            ended = f"WorkflowId = '{tenant}/{JOB}/by-hand' AND ExecutionStatus = 'Failed'"
+
+            async def listed(query: str = ended) -> bool:
+                return (await app.count_workflows(query)).count == 1
+
+            await until(listed)
+
+    async def more() -> None:
+        await end(*later)
+        later.clear()
+
+    asking = await Client.connect(
+        temporal.address, namespace=app.namespace, interceptors=[EndsMore(more)]
+    )
+    async with workers(app, NEW, activities=broken_build.ACTIVITIES):
+        await end(*first)
+        found = await _runs.ended_runs(asking, NEW, began)
+        assert found == _runs.Ended(2, 2, frozenset(first), frozenset(first), frozenset({JOB}))
+        await more()
+        everything_now = frozenset(CANARIES)
+        found = await _runs.ended_runs(asking, NEW, began)
+        assert found == _runs.Ended(5, 5, everything_now, everything_now, frozenset({JOB}))
 
 
 async def test_starts_by_hand_and_by_a_relay_follow_a_release_a_promotion_and_a_rollback(
