@@ -337,6 +337,8 @@ async def test_a_bug_is_told_without_what_it_says(
     ):
         answer = await client.get(f"/imports/{uuid4()}")
     assert (answer.status_code, problem_of(answer)) == (500, "InternalError")
+    told = "The request failed, and was logged. Try again later."
+    assert answer.json()["error"]["message"] == told
     assert "NoneType" not in answer.text
     assert "AttributeError" in log_lines.text  # its type and frames; its words may be a tenant's
     assert "NoneType" not in log_lines.text
