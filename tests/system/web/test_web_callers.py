@@ -284,7 +284,9 @@ async def test_two_tenants_calls_at_once_stay_in_their_own_scopes(
         state = await client.get(answer.json()["links"]["self"])
         assert state.json()["status"] == "waiting"
         other = "globex" if tenant == "acme" else "acme"
-        assert (await client.get(f"/jobs/search.index/{other}-{number}")).status_code == 404
+        foreign = await client.get(f"/jobs/search.index/{other}-{number}")
+        assert foreign.status_code == 404
+        assert foreign.json()["error"]["message"] == "This job has no run with this key."
 
     await limit_rate(web.door.database, "enterprise", http=10_000)
     async with web.client("acme") as acme, web.client("globex") as globex:

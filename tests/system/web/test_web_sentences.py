@@ -42,7 +42,6 @@ TOLD: Final[list[tuple[str, Mapping[str, Any], int, str]]] = [
     ("GET /integrations/x", {}, 404, "This integration does not exist. Set it up first."),
     ("GET /documents/x/y", {}, 404, "This document does not exist, or has expired."),
     (f"GET /contacts/{NOBODYS}", {}, 404, "This contact does not exist."),
-    ("GET /jobs/search.index/x", {}, 404, "This job has no run with this key."),
     ("GET /pages/x", {}, 404, 'This page does not exist. "/" and "/docs" do.'),
     ("GET /x", {}, 404, "Not found. GET /docs lists the routes."),
     ("PATCH /me", {}, 405, "Method not allowed. GET /docs lists the routes."),
