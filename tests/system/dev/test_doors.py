@@ -215,11 +215,15 @@ def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
         assert f"process {running.process.pid}, since " in refused.stderr
 
         ports = (directory / "ports.json").read_text()
+        running.process.send_signal(signal.SIGSTOP)  # as a terminal's Ctrl-Z does
         killed = kill_every_part(directory)
+        running.process.send_signal(signal.SIGCONT)
         # The programs start at the same time, so that a line may begin anew, and end with another.
         back = running.until(*(rf"^Starting {name} again.* \d+\.\d s$" for name in killed))
         running.look()
-        assert "was killed by SIGKILL" in back
+        for name in killed:
+            title = name[0].upper() + name[1:]
+            assert f" {title} was killed by SIGKILL." in back, back
         assert (directory / "ports.json").read_text() == ports
         assert events_of("2013-05") > 0
         running.process.send_signal(signal.SIGINT)
