@@ -238,10 +238,10 @@ async def test_what_cannot_be_probed_is_skipped_and_says_why(
     assert no_outbox["relay"] == "the plugin has no outbox, whose feature answers probes."
 
     async def refuse(*_: object) -> None:
-        raise RPCError("not allowed", RPCStatusCode.PERMISSION_DENIED, b"")
+        raise RPCError("not like that", RPCStatusCode.INVALID_ARGUMENT, b"")
 
     monkeypatch.setattr(_probe_checks, "pollers", refuse)
-    assert (await said())["relay"] == "Temporal refused the probe: not allowed."
+    assert (await said())["relay"] == "Temporal refused the probe: not like that."
 
 
 async def test_what_a_killed_doctor_leaves_is_gone_once_a_relay_has_taken_it(
