@@ -25,6 +25,7 @@ from temporal_tenancy.cli import (
     servers,
     wait_for_job,
     when,
+    where_failed,
 )
 from temporal_tenancy.core import number
 
@@ -49,7 +50,9 @@ async def start(dataset: str, *, tenant: str, format: str, wait: bool, quiet: bo
         url = connections.link(str(workflow_id))
     document = {**_document(tenant, export), "url": url}
     if wait:
-        return Answer(document, lines(_shown(tenant, export), address(url)), problem)
+        follow = _next(tenant, export) if problem is None else None
+        shown = facts(_facts(tenant, export))
+        return Answer(document, lines(shown, follow, where_failed(url, problem)), problem)
     text = f"Export {export.id} of {tenant} is requested."
     follow = quoted(f"exports show {export.id} --tenant {tenant}")
     return Answer(document, lines(text, f"{follow} shows how far it is.", address(url)))
@@ -65,7 +68,8 @@ async def show(identifier: str, *, tenant: str) -> Answer:
     export_id = requests.parsed_id(identifier, "an export")
     async with requests.tenants_view(tenant) as session:
         export = await find_export(session, export_id)
-    return Answer(_document(tenant, export), lines(_shown(tenant, export), _next(tenant, export)))
+    shown = facts([("export", export.id), *_facts(tenant, export)])
+    return Answer(_document(tenant, export), lines(shown, _next(tenant, export)))
 
 
 async def download(identifier: str, *, tenant: str, to: Path, force: bool) -> Answer:
@@ -127,20 +131,18 @@ def _document(tenant: str, export: Export) -> dict[str, Any]:  # JSON
     }
 
 
-def _shown(tenant: str, export: Export) -> Any:  # rich's renderable
+def _facts(tenant: str, export: Export) -> list[tuple[str, object]]:
+    """Returns what is told of an export besides its id."""
     size = None if export.bytes is None else number(export.bytes, "byte")
-    return facts(
-        [
-            ("export", export.id),
-            ("file", f"{_what(export)} of {tenant}"),
-            ("status", export.status),
-            ("rows", None if export.rows is None else f"{export.rows:,}"),
-            ("size", size),
-            ("requested", when(export.requested_at)),
-            ("completed", when(export.completed_at)),
-            ("kept until", minute(export.expires_at)),
-        ]
-    )
+    return [
+        ("file", f"{_what(export)} of {tenant}"),
+        ("status", export.status),
+        ("rows", None if export.rows is None else f"{export.rows:,}"),
+        ("size", size),
+        ("requested", when(export.requested_at)),
+        ("completed", when(export.completed_at)),
+        ("kept until", minute(export.expires_at)),
+    ]
 
 
 def _what(export: Export) -> str:

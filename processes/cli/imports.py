@@ -38,10 +38,11 @@ from temporal_tenancy.cli import (
     lines,
     minute,
     operator,
-    say_where,
     servers,
+    waiting_for,
     warn_without_worker,
     when,
+    where_failed,
     why_stopped,
 )
 from temporal_tenancy.control_plane import ControlPlaneDirectory
@@ -90,12 +91,12 @@ async def start(
                 batch_size=batch_size,
             )
         if wait:
-            if not quiet:
-                workflow_id = str(WorkflowId(owner, JOB, str(import_id)))
-                say_where(workflow_id, "is requested.", connections.link(workflow_id))
-            await warn_without_worker(connections.client, job.queue)
-            await _follow(connections, owner, import_id, quiet=quiet)
-        return await _answer(connections, owner, import_id)
+            workflow_id = str(WorkflowId(owner, JOB, str(import_id)))
+            url = connections.link(workflow_id)
+            with waiting_for(workflow_id, "is requested.", url, quiet=quiet):
+                await warn_without_worker(connections.client, job.queue)
+                await _follow(connections, owner, import_id, quiet=quiet)
+        return await _answer(connections, owner, import_id, waited=wait)
 
 
 async def show(import_id: str, *, tenant: str) -> Answer:
@@ -228,7 +229,10 @@ async def _follow(connections: Servers, tenant: str, import_id: UUID, *, quiet: 
             await asyncio.sleep(LOOK_INTERVAL)
 
 
-async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
+async def _answer(
+    connections: Servers, tenant: str, import_id: UUID, *, waited: bool = False
+) -> Answer:
+    """Shows an import; one that was waited for without its id and address, which were said."""
     imported = await _kept(connections, tenant, import_id)
     problem: Problem | None = None
     if imported.status == ImportStatus.PROCESSING:
@@ -242,9 +246,10 @@ async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
     workflow_id = str(WorkflowId(tenant, JOB, str(import_id)))
     url = connections.link(workflow_id)
     document = {**_document(tenant, imported, status), "url": url}
+    named = "" if waited else f"{import_id} "
     text = facts(
         [
-            ("import", f"{import_id}{' (dry run)' if imported.dry_run else ''}"),
+            ("import", f"{named}{'(dry run)' if imported.dry_run else ''}".rstrip()),
             ("file", f"{imported.file_name} of {tenant}"),
             ("status", f"{status}, {_part(imported):.0%} of the file has been read"),
             ("read as", _read_as(imported)),
@@ -257,7 +262,8 @@ async def _answer(connections: Servers, tenant: str, import_id: UUID) -> Answer:
             ("ended", when(imported.ended_at)),
         ]
     )
-    return Answer(document, lines(text, address(url)), problem)
+    where = where_failed(url, problem) if waited else address(url)
+    return Answer(document, lines(text, where), problem)
 
 
 def _document(tenant: str, imported: Import, status: str) -> dict[str, Any]:  # JSON

@@ -31,6 +31,7 @@ from temporal_tenancy.cli import (
     servers,
     table,
     wait_for_job,
+    where_failed,
 )
 from temporal_tenancy.core import number
 
@@ -112,7 +113,7 @@ async def sync(name: str, *, tenant: str, wait: bool, quiet: bool) -> Answer:
         records, pages = int(result.get("records", 0)), int(result.get("pages", 0))
         copied = f"{number(records, 'record')} on {number(pages, 'page')}"
     shown = facts([("integration", f"{name} of {tenant}"), ("copied", copied)])
-    return Answer(document, lines(shown, address(url)), problem)
+    return Answer(document, lines(shown, where_failed(url, problem)), problem)
 
 
 async def remove(name: str, *, tenant: str) -> Answer:

@@ -24,6 +24,7 @@ from temporal_tenancy.cli import (
     table,
     wait_for_job,
     when,
+    where_failed,
 )
 
 
@@ -52,7 +53,8 @@ async def start(
         url = connections.link(str(workflow_id))
     document = {**_document(tenant, report), "result": result, "url": url}
     if wait:
-        return Answer(document, lines(_shown(tenant, report, result), address(url)), problem)
+        shown = _shown(_facts(tenant, report), result)
+        return Answer(document, lines(shown, where_failed(url, problem)), problem)
     text = f"Report {report_id} of {tenant} is requested."
     follow = quoted(f"reports show {report_id} --tenant {tenant}")
     return Answer(document, lines(text, f"{follow} shows it once it is made.", address(url)))
@@ -76,7 +78,7 @@ async def show(identifier: str, *, tenant: str) -> Answer:
         more = "The result has expired. Request a new report."
     return Answer(
         {**_document(tenant, report), "result": result},
-        lines(_shown(tenant, report, result), more),
+        lines(_shown([("report", report.id), *_facts(tenant, report)], result), more),
     )
 
 
@@ -93,17 +95,19 @@ def _document(tenant: str, report: RequestedReport) -> dict[str, Any]:  # JSON
     }
 
 
-def _shown(tenant: str, report: RequestedReport, result: dict[str, Any] | None) -> RenderableType:
-    about = facts(
-        [
-            ("report", report.id),
-            ("kind", f"{report.kind} of {tenant}"),
-            ("about", _parameters(report)),
-            ("status", report.status),
-            ("requested", when(report.requested_at)),
-            ("made", when(report.completed_at)),
-        ]
-    )
+def _facts(tenant: str, report: RequestedReport) -> list[tuple[str, object]]:
+    """Returns what is told of a report besides its id."""
+    return [
+        ("kind", f"{report.kind} of {tenant}"),
+        ("about", _parameters(report)),
+        ("status", report.status),
+        ("requested", when(report.requested_at)),
+        ("made", when(report.completed_at)),
+    ]
+
+
+def _shown(told: list[tuple[str, object]], result: dict[str, Any] | None) -> RenderableType:
+    about = facts(told)
     return about if result is None else lines(about, *map(_section, result.items()))
 
 

@@ -78,13 +78,8 @@ class ExportState(BaseModel):
     requested_at: datetime
     completed_at: datetime | None
     expires_at: datetime  # then the file is deleted, and the export unknown
-    links: ExportLinks
-
-
-class ExportDetails(ExportState):
-    """The state of an export, with a link that needs no key."""
-
     download_url: str | None  # opens the file for an hour, for anyone who has it; null until then
+    links: ExportLinks
 
 
 @router.post(
@@ -122,10 +117,9 @@ async def list_exports(
 
 
 @router.get("/{export_id}", responses=documented(401, 404))
-async def show_export(export_id: str, caller: Authenticated) -> ExportDetails:
+async def show_export(export_id: str, caller: Authenticated) -> ExportState:
     """Show the state of an export and, once it is completed, a link to its file."""
-    export = await _find(export_id)
-    return ExportDetails(**_state(export).model_dump(), download_url=_link(export))
+    return _state(await _find(export_id))
 
 
 @router.get(
@@ -171,5 +165,6 @@ def _state(export: Export) -> ExportState:
         requested_at=export.requested_at,
         completed_at=export.completed_at,
         expires_at=export.expires_at,
+        download_url=_link(export),
         links=ExportLinks(self=here, file=f"{here}/file", job=f"/jobs/{JOB}/{export.id}"),
     )

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -82,14 +82,6 @@ class ImportLinks(BaseModel):
     cancel: str
 
 
-class StartedImport(BaseModel):
-    """An accepted import."""
-
-    id: UUID
-    status: Literal["processing"] = "processing"
-    links: ImportLinks
-
-
 class EncodingCandidate(BaseModel):
     """A possible encoding of a file, with some of its lines in it."""
 
@@ -142,7 +134,7 @@ async def upload_slot(request: Request, caller: Authenticated) -> AsyncIterator[
 @router.post(
     "",
     status_code=202,
-    response_model=StartedImport,
+    response_model=ImportState,
     openapi_extra=FILE,
     responses=documented(401, 403, 408, 409, 413, 415, 422, 429, 503),
     dependencies=[Depends(upload_slot)],
@@ -176,7 +168,7 @@ async def start_import(
         ) as file,
     ):
 
-        async def make(session: AsyncSession) -> StartedImport:
+        async def make(session: AsyncSession) -> ImportState:
             import_id = await request_import(
                 session,
                 file,
@@ -184,7 +176,7 @@ async def start_import(
                 started_by=caller.name,
                 dry_run=dry_run,
             )
-            return StartedImport(id=import_id, links=_links(import_id))
+            return _state(await find_import(session, import_id))
 
         # Not the body itself: a form has a new boundary each time.
         sent = {

@@ -15,7 +15,7 @@ from processes.web.callers import Authenticated
 from processes.web.errors import documented
 from processes.web.idempotency import Key, answered_once
 from processes.web.jobs import AskedJob, asked_job
-from processes.web.paging import LIMIT, After, ItemPage, Limit, page_of
+from processes.web.paging import LIMIT, After, ItemPage, Limit
 from processes.web.reference import json_body
 from processes.web.refusals import IntegrationUnknown
 from saas.database.integrations import Integration, SyncStatus
@@ -70,13 +70,8 @@ class IntegrationState(BaseModel):
     error: str | None  # why the last sync failed; null unless the status is "failed"
     last_synced_at: datetime | None  # when all pages were last copied
     created_at: datetime
+    has_credential: bool  # whether it can be synced
     links: IntegrationLinks
-
-
-class IntegrationDetails(IntegrationState):
-    """The state of an integration, and whether it can be synced."""
-
-    has_credential: bool
 
 
 @router.put(
@@ -92,13 +87,13 @@ class IntegrationDetails(IntegrationState):
         },
     ),
     responses={
-        201: {"model": IntegrationDetails, "description": "It was added."},
+        201: {"model": IntegrationState, "description": "It was added."},
         **documented(401, 403, 413, 415, 422),
     },
 )
 async def put_integration(
     request: Request, response: Response, name: str, caller: Authenticated
-) -> IntegrationDetails:
+) -> IntegrationState:
     """Set up an integration, or change it. A changed URL is read from the beginning.
 
     The credential goes to the secret store; no response, row or log has it.
@@ -115,7 +110,7 @@ async def put_integration(
             actor=caller.name,
         )
     response.status_code = 201 if done.added else 200
-    return IntegrationDetails(**_state(done.integration).model_dump(), has_credential=True)
+    return await _state(done.integration)
 
 
 @router.get("", responses=documented(401))
@@ -124,20 +119,18 @@ async def list_integrations(
 ) -> ItemPage[IntegrationState]:
     """List the integrations by name."""
     async with tenant_session() as session:
-        return page_of(await INTEGRATIONS.page(session, after=after, limit=limit), _state)
+        page = await INTEGRATIONS.page(session, after=after, limit=limit)
+        return ItemPage(items=[await _state(each) for each in page.rows], next=page.next)
 
 
 @router.get("/{name}", responses=documented(401, 404))
-async def show_integration(name: str, caller: Authenticated) -> IntegrationDetails:
+async def show_integration(name: str, caller: Authenticated) -> IntegrationState:
     """Show the state of an integration."""
     try:
         async with tenant_session() as session:
-            found = await find_integration(session, name)
+            return await _state(await find_integration(session, name))
     except IntegrationNotFound:
         raise IntegrationUnknown from None
-    return IntegrationDetails(
-        **_state(found).model_dump(), has_credential=await has_credential(found)
-    )
 
 
 @router.delete("/{name}", status_code=204, responses=documented(401, 404))
@@ -173,7 +166,8 @@ async def sync_integration(
     return await answered_once(request, key, {}, make)
 
 
-def _state(integration: Integration) -> IntegrationState:
+async def _state(integration: Integration) -> IntegrationState:
+    """Returns an integration's state; asks the tenant's secret store."""
     here = f"{router.prefix}/{integration.name}"
     return IntegrationState(
         name=integration.name,
@@ -182,5 +176,6 @@ def _state(integration: Integration) -> IntegrationState:
         error=integration.failure,
         last_synced_at=integration.last_synced_at,
         created_at=integration.created_at,
+        has_credential=await has_credential(integration),
         links=IntegrationLinks(self=here, sync=f"{here}/sync"),
     )

@@ -72,6 +72,7 @@ class RunState(BaseModel):
     key: str
     status: RunStatus
     error: Problem | None = None  # why it failed
+    links: JobLinks
 
 
 router: Final = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -134,7 +135,7 @@ def asked_job(job: Job, asked: Requested | Enqueued) -> AskedJob:
         added=asked.added,
         status=RunStatus.STARTED if started else RunStatus.WAITING,
         scheduled_at=asked.scheduled_at,
-        links=JobLinks(self=f"{router.prefix}/{job.name}/{quote(asked.key, safe='')}"),
+        links=_links(job, asked.key),
     )
 
 
@@ -149,7 +150,13 @@ async def show_run(request: Request, job: str, key: str, caller: Authenticated) 
     error = None
     if state.error_type is not None and state.error_message is not None:
         error = failure(state.error_type, state.error_message)
-    return RunState(job=wanted.name, key=key, status=state.status, error=error)
+    return RunState(
+        job=wanted.name, key=key, status=state.status, error=error, links=_links(wanted, key)
+    )
+
+
+def _links(job: Job, key: str) -> JobLinks:
+    return JobLinks(self=f"{router.prefix}/{job.name}/{quote(key, safe='')}")
 
 
 def _job(door: Door, name: str) -> Job:

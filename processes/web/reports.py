@@ -56,8 +56,8 @@ class ReportLinks(BaseModel):
     job: str
 
 
-class ReportState(BaseModel):
-    """The state of a report."""
+class ReportEntry(BaseModel):
+    """The state of a report, without its result."""
 
     id: UUID
     kind: str
@@ -68,7 +68,7 @@ class ReportState(BaseModel):
     links: ReportLinks
 
 
-class ReportDetails(ReportState):
+class ReportState(ReportEntry):
     """The state of a report, with its result."""
 
     result: dict[str, Any] | None  # JSON; null until it is made, and once it has expired
@@ -102,7 +102,7 @@ async def ask_for_report(request: Request, caller: Authenticated, key: Key = Non
         report_id = await request_report(
             session, asked.kind, asked.parameters, time_zone=caller.tenant.time_zone
         )
-        return _state(await find_report(session, report_id))
+        return await _state(session, await find_report(session, report_id))
 
     return await answered_once(request, key, as_sent(asked), make)
 
@@ -110,27 +110,30 @@ async def ask_for_report(request: Request, caller: Authenticated, key: Key = Non
 @router.get("", responses=documented(401))
 async def list_reports(
     caller: Authenticated, *, after: After = None, limit: Limit = LIMIT
-) -> ItemPage[ReportState]:
+) -> ItemPage[ReportEntry]:
     """List the reports, the newest first."""
     async with tenant_session() as session:
-        return page_of(await REPORTS.page(session, after=after, limit=limit), _state)
+        return page_of(await REPORTS.page(session, after=after, limit=limit), _entry)
 
 
 @router.get("/{report_id}", responses=documented(401, 404))
-async def show_report(report_id: str, caller: Authenticated) -> ReportDetails:
+async def show_report(report_id: str, caller: Authenticated) -> ReportState:
     """Show the state of a report and, once it is made, its result."""
     parsed = identified(report_id, ReportUnknown)
     try:
         async with tenant_session() as session:
-            report = await find_report(session, parsed)
-            result = await result_of(session, report)
+            return await _state(session, await find_report(session, parsed))
     except ReportNotFound:
         raise ReportUnknown from None
-    return ReportDetails(**_state(report).model_dump(), result=result)
 
 
-def _state(report: RequestedReport) -> ReportState:
-    return ReportState(
+async def _state(session: AsyncSession, report: RequestedReport) -> ReportState:
+    result = await result_of(session, report)
+    return ReportState(**_entry(report).model_dump(), result=result)
+
+
+def _entry(report: RequestedReport) -> ReportEntry:
+    return ReportEntry(
         id=report.id,
         kind=report.kind,
         parameters=report.parameters,

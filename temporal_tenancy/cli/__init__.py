@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.cli._app import command_line, run
     from temporal_tenancy.cli._arguments import input_fields
     from temporal_tenancy.cli._exit_codes import ExitCode
-    from temporal_tenancy.cli._following import say_where
+    from temporal_tenancy.cli._following import waiting_for, where_failed
     from temporal_tenancy.cli._hints import Hints
     from temporal_tenancy.cli._not_reachable import (
         Advice,
@@ -89,15 +89,16 @@ __all__ = [
     "reaching",
     "run",
     "say",
-    "say_where",
     "sentence",
     "servers",
     "table",
     "temporal_config",
     "use_program",
     "wait_for_job",
+    "waiting_for",
     "warn_without_worker",
     "when",
+    "where_failed",
     "whole",
     "why_stopped",
 ]
@@ -135,7 +136,6 @@ _WHERE: Final = {
     "reaching": "_not_reachable",
     "run": "_app",
     "say": "answers",
-    "say_where": "_following",
     "sentence": "answers",
     "servers": "_server_access",
     "table": "answers",
@@ -143,8 +143,10 @@ _WHERE: Final = {
     "TEMPORAL_VARIABLES": "_temporal_variables",
     "use_program": "program",
     "wait_for_job": "_requested_jobs",
+    "waiting_for": "_following",
     "warn_without_worker": "_waiting",
     "when": "answers",
+    "where_failed": "_following",
     "whole": "answers",
     "why_stopped": "_stops",
 }

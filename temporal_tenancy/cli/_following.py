@@ -1,4 +1,4 @@
-"""Waits for a run, and tells meanwhile what is retried or cannot start, and why."""
+"""Waits for a run: says once which it is, and meanwhile what is retried or cannot start."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from rich.console import RenderableType
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._pending import retries, unserved
 from temporal_tenancy.cli._spinners import logs_on
-from temporal_tenancy.cli.answers import err, say, shown_as_text
+from temporal_tenancy.cli.answers import Problem, address, err, say, shown_as_text
 
 Handle = WorkflowHandle[Any, Any]  # of a workflow that is known only by its name
 
@@ -21,9 +22,32 @@ LOOK_INTERVAL: Final = 1.0  # seconds, at first
 MOST_BETWEEN_LOOKS: Final = 5.0  # seconds
 
 
-def say_where(workflow_id: str, stands: str, url: str | None) -> None:
-    """Tells a person who waits for a run which one it is: its end may be far away."""
-    say(f"{workflow_id} {stands}{f' {url}' if url else ''}")
+@contextmanager
+def waiting_for(
+    workflow_id: str, stands: str, url: str | None, *, quiet: bool = False
+) -> Iterator[None]:
+    """Says which run the block waits for, before it does: its end may be far away.
+
+    What is shown after the block does not repeat that, but for `where_failed`.
+
+    Args:
+        workflow_id: of the run.
+        stands: how it stands, such as "has started.".
+        url: the run's address in the Web UI; None: there is none.
+        quiet: whether to say nothing, because a JSON document will have both.
+    """
+    if not quiet:
+        say(f"{workflow_id} {stands}{f' {url}' if url else ''}")
+    try:
+        yield
+    except asyncio.CancelledError:  # Ctrl-C: whoever waits no longer can still find the run
+        say(f"{workflow_id} goes on: {quoted_command('explain', workflow_id)}.")
+        raise
+
+
+def where_failed(url: str | None, problem: Problem | None) -> RenderableType | None:
+    """Returns the address of a run that was waited for and has failed; None if it has not."""
+    return None if problem is None else address(url)
 
 
 async def result_of(
@@ -49,9 +73,6 @@ async def result_of(
                     tell(await _hindrances(client, handle))
                     wait = min(wait * 1.5, MOST_BETWEEN_LOOKS)
         return await result
-    except asyncio.CancelledError:  # Ctrl-C: whoever waits no longer can still find the run
-        say(f"{handle.id} goes on: {quoted_command('explain', handle.id)}.")
-        raise
     finally:
         result.cancel()
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from temporalio.client import WorkflowFailureError
 
-from temporal_tenancy.cli._following import result_of, say_where
+from temporal_tenancy.cli._following import result_of, waiting_for
 from temporal_tenancy.cli._server_access import Servers
 from temporal_tenancy.cli._stops import why_stopped
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -25,27 +25,28 @@ async def wait_for_job(
 ) -> tuple[Any, Problem | None]:
     """Waits until a requested job has ended; returns its result (JSON), or why there is none.
 
+    Says which run it is before it waits; `where_failed` is for afterwards.
+
     Args:
         connections: open connections to both servers.
         workflow_id: of the job, whose message was committed.
         quiet: whether to show no sign of progress on a terminal.
     """
-    if not quiet:
-        # Before the relay has started it, which may take long: Ctrl-C must not lose the id.
-        say_where(str(workflow_id), "is requested.", connections.link(str(workflow_id)))
-    await warn_without_worker(connections.client, registry.get_or_raise(workflow_id.job).queue)
-    client = connections.client
-    try:
-        run_id = await _started(connections, workflow_id)
-    except WorkflowIdTaken as error:
-        return None, Problem(type(error).__name__, error.message)
-    if isinstance(run_id, Problem):
-        return None, run_id
-    handle = client.get_workflow_handle(str(workflow_id), run_id=run_id)
-    try:
-        return await if_known(result_of(client, handle, quiet=quiet)), None
-    except WorkflowFailureError as error:
-        return None, problem_of(error)
+    client, url = connections.client, connections.link(str(workflow_id))
+    # Before the relay has started it, which may take long.
+    with waiting_for(str(workflow_id), "is requested.", url, quiet=quiet):
+        await warn_without_worker(client, registry.get_or_raise(workflow_id.job).queue)
+        try:
+            run_id = await _started(connections, workflow_id)
+        except WorkflowIdTaken as error:
+            return None, Problem(type(error).__name__, error.message)
+        if isinstance(run_id, Problem):
+            return None, run_id
+        handle = client.get_workflow_handle(str(workflow_id), run_id=run_id)
+        try:
+            return await if_known(result_of(client, handle, quiet=quiet)), None
+        except WorkflowFailureError as error:
+            return None, problem_of(error)
 
 
 async def _started(connections: Servers, workflow_id: WorkflowId) -> str | Problem:

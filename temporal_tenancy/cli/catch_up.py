@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +17,7 @@ from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._failures import TickUnknown
 from temporal_tenancy.cli._fairness import warn_where_off
-from temporal_tenancy.cli._following import say_where
+from temporal_tenancy.cli._following import result_of, waiting_for, where_failed
 from temporal_tenancy.cli._missed_reasons import reason_then
 from temporal_tenancy.cli._periods import is_over_somewhere
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
@@ -112,14 +113,18 @@ async def catch_up(
             await warn_where_off(connections.database, connections.client.namespace)
         if not wait or not parts:
             return _answer(documents, waited=wait or not parts)
-        for document in [] if quiet else documents:
-            stands = "has started." if document["started"] else "is running already."
-            say_where(document["workflow_id"], stands, document["url"])
-        for queue in {part.job.queue for part in parts}:
-            await warn_without_worker(connections.client, queue)
-        results = await asyncio.gather(
-            *(handle.result() for _, handle, _ in fan_outs), return_exceptions=True
-        )
+        with ExitStack() as waits:
+            for document in documents:
+                stands = "has started." if document["started"] else "is running already."
+                run = document["workflow_id"], stands, document["url"]
+                waits.enter_context(waiting_for(*run, quiet=quiet))
+            for queue in {part.job.queue for part in parts}:
+                await warn_without_worker(connections.client, queue)
+            client, many = connections.client, len(fan_outs) > 1
+            results = await asyncio.gather(
+                *(result_of(client, handle, quiet=quiet or many) for _, handle, _ in fan_outs),
+                return_exceptions=True,
+            )
     for document, result in zip(documents, results, strict=True):
         if isinstance(result, FanOutResult):
             document |= {name: getattr(result, name) for name in COUNTS}
@@ -156,12 +161,15 @@ def _answer(documents: list[dict[str, Any]], *, waited: bool) -> Answer:
     text = lines(
         table(titles, rows),
         table(("tick", "failed", "why"), failures) if failures else None,
-        *(address(each["url"]) for each in documents),
+        *(
+            where_failed(each["url"], _problem([each])) if waited else address(each["url"])
+            for each in documents
+        ),
     )
     return Answer(document, text, _problem(documents))
 
 
-def _problem(documents: list[dict[str, Any]]) -> Problem | None:
+def _problem(documents: Sequence[dict[str, Any]]) -> Problem | None:
     broken = [document for document in documents if "error" in document]
     if broken:
         return Problem("TicksFailed", "; ".join(str(document["error"]) for document in broken))

@@ -14,7 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
 from temporal_tenancy.cli._fairness import warn_where_off
-from temporal_tenancy.cli._following import say_where
+from temporal_tenancy.cli._following import result_of, waiting_for, where_failed
 from temporal_tenancy.cli._periods import last_tick, refuse_unfinished_tick
 from temporal_tenancy.cli._progress import follow
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
@@ -93,16 +93,16 @@ async def fan_out(
         text = sentence(whole(workflow_id), stands)
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
-        if not quiet:
-            say_where(workflow_id, stands, document["url"])
-        await warn_without_worker(connections.client, job.queue)
-        try:
-            if quiet or not err.is_terminal:
-                result = await handle.result()
-            else:
-                result = await follow(connections.database, job.name, tick, handle)
-        except WorkflowFailureError as error:
-            return Answer(document, lines(address(document["url"])), problem_of(error))
+        with waiting_for(workflow_id, stands, document["url"], quiet=quiet):
+            await warn_without_worker(connections.client, job.queue)
+            try:
+                if quiet or not err.is_terminal:
+                    result = await result_of(connections.client, handle, quiet=quiet)
+                else:
+                    result = await follow(connections.database, job.name, tick, handle)
+            except WorkflowFailureError as error:
+                problem = problem_of(error)
+                return Answer(document, lines(where_failed(document["url"], problem)), problem)
         return _counted(document, result)
 
 
@@ -186,14 +186,13 @@ def _counted(document: dict[str, Any], result: FanOutResult) -> Answer:
     failed = table(
         ("failed", "why"), [(failure["tenant_id"], failure["reason"]) for failure in failures]
     )
-    problem = Problem(
-        "TenantsFailed",
-        f"{result.job} {result.tick} failed for {number(result.failed, 'tenant')}. "
-        f"{quoted_command('ticks', 'show', result.job, '--tick', result.tick)} names them; "
-        "repeating the fan-out runs only those.",
-    )
-    return Answer(
-        document,
-        lines(text, failed if failures else None, address(document["url"])),
-        problem if result.failed else None,
-    )
+    problem = None
+    if result.failed:
+        problem = Problem(
+            "TenantsFailed",
+            f"{result.job} {result.tick} failed for {number(result.failed, 'tenant')}. "
+            f"{quoted_command('ticks', 'show', result.job, '--tick', result.tick)} names them; "
+            "repeating the fan-out runs only those.",
+        )
+    shown = lines(text, failed if failures else None, where_failed(document["url"], problem))
+    return Answer(document, shown, problem)

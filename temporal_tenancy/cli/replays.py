@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
@@ -14,7 +15,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.service import RPCError
 
-from temporal_tenancy.cli._following import Handle, result_of, say_where
+from temporal_tenancy.cli._following import Handle, result_of, waiting_for
 from temporal_tenancy.cli._not_reachable import AWAY
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -159,14 +160,14 @@ class Replays:
 
     async def _watched(self, started: Handled, *, quiet: bool) -> Handled:
         letter, client = started.letter, self._connections.client
-        self._say_where(started)
-        await self._warn_without_worker(registry.get_or_raise(letter.job).queue)
         # Left undecoded, because decoding may fail.
         handle: Handle = client.get_workflow_handle(
             letter.workflow_id, run_id=started.run_id, result_type=RawValue
         )
         try:
-            await result_of(client, handle, quiet=quiet)
+            with self._waiting_for(started):
+                await self._warn_without_worker(registry.get_or_raise(letter.job).queue)
+                await result_of(client, handle, quiet=quiet)
         except WorkflowFailureError as error:
             cause = root_cause(error.cause)
             kind = fingerprint(
@@ -184,17 +185,17 @@ class Replays:
         await settle([letter], self._by)
         return replace(started, ended=SUCCEEDED)
 
-    def _say_where(self, started: Handled) -> None:
-        """Tells which run is waited for; of many only the first, as the letters keep them all."""
+    def _waiting_for(self, started: Handled) -> AbstractContextManager[None]:
+        """Says which run is waited for; of many only the first, as the letters keep them all."""
         self._said += 1
-        if self._quiet or self._said > SHOWN:
-            return
+        if self._said > SHOWN:
+            return nullcontext()
         letter = started.letter
         stands = (
             "is running already." if started.outcome == ReplayOutcome.RUNNING else "has started."
         )
         url = self._connections.link(letter.workflow_id, started.run_id)
-        say_where(letter.workflow_id, stands, url)
+        return waiting_for(letter.workflow_id, stands, url, quiet=self._quiet)
 
     async def _warn_without_worker(self, queue: str) -> None:
         if queue not in self._warned:
@@ -219,7 +220,12 @@ def _answer(connections: Servers, handled: Sequence[Handled]) -> Answer:
         else "No dead letter matches."
     ]
     for each in handled[:SHOWN]:
-        url = connections.link(each.letter.workflow_id, each.run_id) if each.run_id else None
+        # Its id and its address were said when it began; of several, the id says whose end it is.
+        if each.ended == SUCCEEDED and len(handled) == 1:
+            continue
+        url = None
+        if each.run_id and each.ended != SUCCEEDED:
+            url = connections.link(each.letter.workflow_id, each.run_id)
         text.append(address(url, whole(each.letter.workflow_id), _outcome_of(each)))
     if len(handled) > SHOWN:
         text.append(f"and {len(handled) - SHOWN:,} more; --json shows all.")

@@ -11,7 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._fairness import warn_where_off
-from temporal_tenancy.cli._following import Handle, result_of, say_where
+from temporal_tenancy.cli._following import Handle, result_of, waiting_for, where_failed
 from temporal_tenancy.cli._periods import refuse_unfinished
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -77,16 +77,16 @@ async def run(
             say(f"It waits: {message_with_hint(reason.type or '', reason.message)}")
         if not wait:
             return Answer(document, lines(text, address(document["url"])))
-        if not quiet:
-            say_where(workflow_id, _SAYS[state], document["url"])
-        if state != "succeeded":
-            await warn_without_worker(connections.client, job.queue)
-        try:
-            document["result"] = await if_known(result_of(connections.client, handle, quiet=quiet))
-        except WorkflowFailureError as error:
-            return Answer(document, lines(address(document["url"])), problem_of(error))
-        # Its id and its address were said when it began.
-        return Answer(document, lines(_shown(document["result"])))
+        with waiting_for(workflow_id, _SAYS[state], document["url"], quiet=quiet):
+            if state != "succeeded":
+                await warn_without_worker(connections.client, job.queue)
+            try:
+                result = await if_known(result_of(connections.client, handle, quiet=quiet))
+            except WorkflowFailureError as error:
+                problem = problem_of(error)
+                return Answer(document, lines(where_failed(document["url"], problem)), problem)
+        document["result"] = result
+        return Answer(document, lines(_shown(result)))
 
 
 _SAYS = {

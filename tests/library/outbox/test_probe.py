@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.cli import _probe_checks
 from temporal_tenancy.cli._code_checks import code_checks
-from temporal_tenancy.cli._probe_checks import _Outcome, _workers, probe_checks
+from temporal_tenancy.cli._probe_checks import _Outcome, _Probing, _workers, probe_checks
 from temporal_tenancy.cli._verdicts import Check
 from temporal_tenancy.cli._workers import pollers
-from temporal_tenancy.cli.program import Application, Login, Program, use_program
+from temporal_tenancy.cli.program import (
+    Application,
+    Login,
+    Program,
+    current_application,
+    use_program,
+)
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE
@@ -141,6 +151,11 @@ async def test_all_is_well_and_no_tenant_notices(
         "code of workers": "ok",
         "activities": "ok",
     }
+    assert re.fullmatch(
+        r"a relay started the probe \d+\.\d s after its commit\.", found["relay"].message
+    )
+    listed = "the workers list every activity that their jobs name."
+    assert found["activities"].message == listed
     after = [vars(message) for message in await messages_of(database, "acme")]
     assert [_columns(row) for row in after] == [_columns(row) for row in before]
     assert probes_left(database_urls) == 0
@@ -186,6 +201,47 @@ async def test_a_locked_outbox_does_not_stop_the_doctor(
     assert str(found["relay"].verdict) == "failed"
     assert "the outbox cannot be used: canceling statement" in found["relay"].message
     assert str(found[f"workers of {QUEUE}"].verdict) == "ok"
+
+
+async def test_a_relay_that_refuses_the_probe_is_told_of(
+    doctor: None, app: Client, database_urls: DatabaseUrls
+) -> None:
+    probing = _Probing(current_application(), app, SHORT)
+    key = uuid.uuid4().hex
+    ProbeMessages(database_urls.tenant, Installation()).write({key: ProbeInput(queue=QUEUE)})
+    with superuser(database_urls) as connection:
+        connection.execute(
+            "update tenancy.outbox_messages"
+            " set error_message = 'UnknownJob: doctor.probe is no job.'"
+        )
+    check = await probing._not_relayed([key])
+    assert (str(check.verdict), check.message) == (
+        "failed",
+        "a relay could not start the probe: UnknownJob: doctor.probe is no job. If the relay is "
+        "of an earlier release, restart it with this one's code.",
+    )
+
+
+async def test_what_cannot_be_probed_is_skipped_and_says_why(
+    doctor: None, app: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = current_application()
+
+    async def said(**changes: Any) -> dict[str, str]:
+        changed = replace(whole, **changes)
+        with use_program(Program(load=lambda: changed)):
+            return {name: check.message for name, check in (await checks(SHORT)).items()}
+
+    no_url = await said(tenant=Login("TENANT_URL"))
+    assert no_url["relay"] == "TENANT_URL is not set; the probe is written with it."
+    no_outbox = await said(features=[])
+    assert no_outbox["relay"] == "the plugin has no outbox, whose feature answers probes."
+
+    async def refuse(*_: object) -> None:
+        raise RPCError("not like that", RPCStatusCode.INVALID_ARGUMENT, b"")
+
+    monkeypatch.setattr(_probe_checks, "pollers", refuse)
+    assert (await said())["relay"] == "Temporal refused the probe: not like that."
 
 
 async def test_what_a_killed_doctor_leaves_is_gone_once_a_relay_has_taken_it(

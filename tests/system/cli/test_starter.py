@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import shlex
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from dev.sample_data.airlines import Flight
 from dev.sample_data.load import load_events
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
@@ -251,6 +253,32 @@ async def test_a_run_without_a_worker_is_explained(airlines: None, batch: Batch)
     assert human.out.startswith("what       billing.cycle of acme, 2013-04: ")
 
 
+DOCTOR = {
+    "temporal": r"127\.0\.0\.1:\d+ answers; its version is \d+\.\d+\.\S+\.",
+    "namespace": r'"\S+" keeps closed runs for \d+ days?\.',
+    "schedules": r'platform/\S+ is missing, .*: "starter\.py schedules list" shows how; '
+    r'"starter\.py schedules apply" puts workflows/schedules\.py in force\.',
+    "relay": r"none is connected, and RELAY_DATABASE_URL is not set; only an outbox needs one\.",
+    "workers of bulk": r'no worker serves the queue "bulk"\. '
+    r'Start one: "worker\.py --queue bulk"\.',
+    "role tenancy_tenant": r"logs in to \S+:\d+/\S+, and has no excess rights\.",
+    "role tenancy_relay": r"RELAY_DATABASE_URL is not set; only a relay needs it\.",
+    "migrations": r"all are applied\.",
+    "row-level security": r"the catalogue lint finds nothing wrong\.",
+    "logins": r"no role can log in without a password\.",
+    "clock": r"this machine and the database agree\.",
+    "tenant directory": r"tenancy_platform can read it\.",
+    "time zones": r"every tenant's is known to Python and to PostgreSQL\.",
+    "running processes": r"none has said that it runs\.",
+}
+"""What it says of a sound installation without workers, by check."""
+
+
+def messages_of(said: Said) -> dict[str, str]:
+    """Returns what a doctor says, by check."""
+    return {check["name"]: check["message"] for check in said.document["checks"]}
+
+
 async def test_the_doctor_says_what_is_wrong(
     airlines: None, batch: Batch, database_urls: DatabaseUrls
 ) -> None:
@@ -281,9 +309,47 @@ async def test_the_doctor_says_what_is_wrong(
         "workers of default",
         "workers of bulk",
     }
+    said = messages_of(whole)
+    for name, pattern in DOCTOR.items():
+        assert re.fullmatch(pattern, said[name]), (name, said[name])
     found = verdicts(broken)
     assert (broken.code, found["temporal"], found["namespace"]) == (1, "failed", "skipped")
     assert found["role tenancy_tenant"] == "failed"
+    assert re.fullmatch(
+        r"TENANT_DATABASE_URL logs in as \w+\. Log in as tenancy_tenant\.",
+        messages_of(broken)["role tenancy_tenant"],
+    )
+
+
+async def test_the_doctor_says_what_is_wrong_in_the_database(
+    airlines: None, batch: Batch, database_urls: DatabaseUrls
+) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute(b"alter table invoices no force row level security")
+        owner.execute(b"grant select on tenancy.plans to public")
+        owner.execute(b"update tenancy.tenants set time_zone = 'Mars/Phobos' where id = 'acme'")
+    nothing: dict[str, str | None] = {"TEMPORAL_ADDRESS": "127.0.0.1:1"}
+    faulty, unset = map(
+        messages_of,
+        await batch(
+            [
+                Command(["doctor", "--json"], {"TENANT_DATABASE_URL": None, **nothing}),
+                Command(["doctor", "--json"], {"PLATFORM_DATABASE_URL": None, **nothing}),
+            ]
+        ),
+    )
+    assert faulty["role tenancy_tenant"].startswith("TENANT_DATABASE_URL is not set. ")
+    assert faulty["row-level security"].startswith("the catalogue lint finds faults:\n")
+    assert faulty["open rights"].startswith("beside those faults:\n")
+    assert faulty["time zones"] == (
+        "1 tenant in a time zone that not every part knows: acme (Mars/Phobos). Their jobs are "
+        "skipped. Give each an IANA name, such as Asia/Bangkok."
+    )
+    assert unset["role tenancy_platform"].startswith("PLATFORM_DATABASE_URL is not set. ")
+    for name in ("migrations", "row-level security", "open rights", "logins", "clock"):
+        assert unset[name] == "tenancy_platform cannot log in."
+    assert unset["running processes"] == "the processes cannot be read."
+    assert unset["time zones"] == unset["tenant directory"] == "the tenants cannot be read."
 
 
 async def test_jobs_tells_what_each_job_takes(batch: Batch) -> None:

@@ -51,8 +51,10 @@ async def test_a_workflow_that_no_worker_has_is_told_while_the_run_is_waited_for
             "worker.\n"
         )
         await saas.get_workflow_handle("acme/billing.cycle/2013-04").terminate("told")
-        await process.communicate()
+        out, _ = await process.communicate()
     assert process.returncode == 1
+    # The id was said when it began; a failure has the address too.
+    assert out.decode() == f"{begun.split()[-1]}\n"
 
 
 async def test_a_worker_that_takes_a_run_and_does_not_answer_is_told_of(raw: Client) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import psutil
 import pytest
@@ -18,22 +22,83 @@ import pytest
 ROOT = Path(__file__).parents[3]
 ENVIRON = {k: v for k, v in os.environ.items() if not k.endswith("DATABASE_URL")}
 
+# In seconds. On a machine whose processors others keep busy all of it takes ten times as long as
+# on an idle one. A program that waits says so every 10 s, so that one that says nothing is stuck.
+SILENCE = 120.0
+LONGEST = 1200.0  # that one step may take, such as until everything runs
+COMMAND = 300.0  # that a command beside it may take
+STOPPED = 120.0  # from a signal until it has ended
+WHOLE = 2400  # for a test: no wait in it goes on for longer
+
+
+class Running:
+    """A running program: what it has said, and all processes that it has been seen to have."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.family: set[psutil.Process] = set()
+        self.said = ""
+        self._pieces: SimpleQueue[str] = SimpleQueue()  # an empty one: it says nothing more
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def until(self, *patterns: str) -> str:
+        """Waits until what it says from now on matches all patterns; returns that.
+
+        Fails, and says what is missing, if it ends before, says nothing for `SILENCE` seconds, or
+        has not said it within `LONGEST`.
+        """
+        missing, said, began = list(patterns), "", time.monotonic()
+        while missing:
+            lacks = f"it has not said {' and '.join(map(repr, missing))}"
+            try:
+                piece = self._pieces.get(timeout=SILENCE)
+            except Empty:
+                pytest.fail(f"{lacks}, and nothing at all for {SILENCE:.0f} s:\n{self.said}")
+            if not piece:
+                pytest.fail(f"{lacks}, and has ended ({self.process.wait()}):\n{self.said}")
+            if time.monotonic() - began > LONGEST:
+                pytest.fail(f"{lacks} within {LONGEST:.0f} s:\n{self.said}")
+            said += piece
+            self.look()
+            missing = [each for each in missing if not re.search(each, said, re.MULTILINE)]
+        return said
+
+    def look(self) -> None:
+        """Notes which processes it has now."""
+        self.family.update(psutil.Process(self.process.pid).children(recursive=True))
+
+    def ended(self) -> int:
+        """Waits until it has ended; returns its exit code."""
+        try:
+            return self.process.wait(STOPPED)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it still runs, {STOPPED:.0f} s after it was to end:\n{self.said}")
+
+    def _read(self) -> None:
+        # In pieces, because a phase that goes on adds to its line.
+        assert self.process.stdout is not None
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        with suppress(OSError, ValueError):  # closed, at the end of the test
+            while piece := os.read(self.process.stdout.fileno(), 65536):
+                text = decoder.decode(piece)
+                self.said += text
+                self._pieces.put(text)
+        self._pieces.put("")
+
 
 @contextmanager
-def door(*command: str) -> Iterator[tuple[subprocess.Popen[str], set[psutil.Process]]]:
-    """A running program, and all processes that it has been seen to have."""
+def door(*command: str) -> Iterator[Running]:
+    """A program that runs in the block."""
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
         env=ENVIRON,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         start_new_session=True,
     )
-    family: set[psutil.Process] = set()
     try:
-        yield process, family
+        yield Running(process)
     finally:
         process.kill()
         process.wait()
@@ -41,16 +106,19 @@ def door(*command: str) -> Iterator[tuple[subprocess.Popen[str], set[psutil.Proc
         process.stdout.close()
 
 
-def read_until(process: subprocess.Popen[str], words: str, family: set[psutil.Process]) -> str:
-    """Returns the program's output until it prints `words` or ends."""
-    said = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        said += line
-        family.update(psutil.Process(process.pid).children(recursive=True))
-        if words in line:
-            break
-    return said
+def in_a_shell(running: Running, command: str) -> str:
+    """Runs a command beside a program; returns its standard output."""
+    beside = f"Beside it:\n{command}"
+    try:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=COMMAND, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as late:
+        told = f"{late.stdout or b''!r}\n{late.stderr or b''!r}"
+        pytest.fail(f"{beside}\nhas not ended after {COMMAND:.0f} s:\n{told}\n{running.said}")
+    assert done.returncode == 0, f"{beside}\n{done.stderr}\n{running.said}"
+    return done.stdout
 
 
 def left_of(family: set[psutil.Process]) -> list[psutil.Process]:
@@ -84,11 +152,11 @@ def databases_of(directory: Path) -> dict[str, set[str]]:
     }
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(WHOLE)
 def test_the_demo_holds_and_leaves_nothing_behind() -> None:
-    with door("-m", "dev.demo") as (process, family):
-        said = read_until(process, "All of it held", family)
-        assert process.wait(30) == 0, said
+    with door("-m", "dev.demo") as running:
+        said = running.until("All of it held")
+        assert running.ended() == 0, running.said
     for shown in ("58,665", "54,635", "54,173", "48,110", "32,729", "336,776", "192"):
         assert shown in said
     assert "f9  failed     UsageNotBillable" in said
@@ -96,47 +164,43 @@ def test_the_demo_holds_and_leaves_nothing_behind() -> None:
     assert "catching up ran two and left fourteen alone" in said
     assert "as declared; the peak is" in said
     assert said.count("✓") == 30
-    assert left_of(family) == []
+    assert left_of(running.family) == []
 
 
+@pytest.mark.timeout(WHOLE)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_stops_all_of_it_when_it_is_told_to(number: signal.Signals) -> None:
-    with door("-m", "dev.demo") as (process, family):
-        read_until(process, "schedules apply", family)
-        family.update(psutil.Process(process.pid).children(recursive=True))
-        process.send_signal(number)
-        process.communicate(timeout=60)
-        assert process.returncode == 128 + number
-    assert len(family) >= 3  # PostgreSQL, Temporal, the worker
-    assert left_of(family) == []
+    with door("-m", "dev.demo") as running:
+        running.until("schedules apply")
+        running.look()
+        running.process.send_signal(number)
+        assert running.ended() == 128 + number, running.said
+    assert len(running.family) >= 3  # PostgreSQL, Temporal, the worker
+    assert left_of(running.family) == []
 
 
+@pytest.mark.timeout(WHOLE)
 def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
     directory = tmp_path / "state"
-    with door("-m", "dev", "--directory", str(directory)) as (process, family):
-        said = read_until(process, "Ctrl-C stops", family)
+    with door("-m", "dev", "--directory", str(directory)) as running:
+        said = running.until("Ctrl-C stops")
         assert "Web UI" in said
         short = (
             f"  export DEVSTACK={directory}\n  ./starter.py run billing.cycle --tenant ua --input "
         )
-        assert short in said.replace("\r\n", "\n")
-        shell = f"source {directory / 'env'} && {sys.executable} starter.py"
-        run = (
-            f'{shell} run billing.cycle --tenant ua --input \'{{"period": "2013-04"}}\' '
-            "--wait --json"
-        )
-        done = subprocess.run(
-            ["bash", "-c", run], cwd=ROOT, env=ENVIRON, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["result"]["usage_events"] == 5_047
-        listed = subprocess.run(
-            ["bash", "-c", f"{shell} tenants list --json"],
-            cwd=ROOT, env=ENVIRON, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        statuses = [tenant["status"] for tenant in json.loads(listed.stdout)]
-        assert statuses == ["active"] * 16
-        family.update(psutil.Process(process.pid).children(recursive=True))
+        assert short in said
+        starter = f"source {directory / 'env'} && {sys.executable} starter.py"
+
+        def events_of(period: str) -> int:
+            job = f"""run billing.cycle --tenant ua --input '{{"period": "{period}"}}'"""
+            done = in_a_shell(running, f"{starter} {job} --wait --json")
+            events: int = json.loads(done)["result"]["usage_events"]
+            return events
+
+        assert events_of("2013-04") == 5_047
+        listed = in_a_shell(running, f"{starter} tenants list --json")
+        assert [tenant["status"] for tenant in json.loads(listed)] == ["active"] * 16
+        running.look()
         assert databases_of(directory) == {
             "worker": {"TENANT", "PLATFORM"},
             "relay": {"RELAY"},
@@ -144,28 +208,27 @@ def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
         }
         refused = subprocess.run(
             [sys.executable, "-m", "dev", "--directory", str(directory)],
-            cwd=ROOT, env=ENVIRON, capture_output=True, text=True, check=False,
+            cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=COMMAND, check=False,
         )  # fmt: skip
         assert refused.returncode == 3
         assert refused.stderr.startswith(f"DirectoryInUse: another stack runs in {directory}: ")
-        assert f"process {process.pid}, since " in refused.stderr
+        assert f"process {running.process.pid}, since " in refused.stderr
 
         ports = (directory / "ports.json").read_text()
+        running.process.send_signal(signal.SIGSTOP)  # as a terminal's Ctrl-Z does
         killed = kill_every_part(directory)
-        back = [read_until(process, " again… ", family) for _ in killed]
-        family.update(psutil.Process(process.pid).children(recursive=True))
+        running.process.send_signal(signal.SIGCONT)
+        # The programs start at the same time, so that a line may begin anew, and end with another.
+        back = running.until(*(rf"^Starting {name} again.* \d+\.\d s$" for name in killed))
+        running.look()
         for name in killed:
-            assert sum(f"Starting {name} again… " in said for said in back) == 1
+            title = name[0].upper() + name[1:]
+            assert f" {title} was killed by SIGKILL." in back, back
         assert (directory / "ports.json").read_text() == ports
-        again = subprocess.run(
-            ["bash", "-c", run.replace("2013-04", "2013-05")],
-            cwd=ROOT, env=ENVIRON, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert json.loads(again.stdout)["result"]["usage_events"] > 0, again.stderr
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode == 130
-    assert left_of(family) == []
+        assert events_of("2013-05") > 0
+        running.process.send_signal(signal.SIGINT)
+        assert running.ended() == 130, running.said
+    assert left_of(running.family) == []
     assert (directory / "env").stat().st_mode & 0o777 == 0o600
     assert "DATABASE_URL=" not in re.findall(
         r"^export (.*?=)", (directory / "env").read_text(), re.M

@@ -17,23 +17,17 @@ from tests.fixtures.starter import STARTER
 PERIOD = "2013-04"
 INTERRUPTED = "Interrupted: jobs that have started keep running.\n"
 
-GOES_ON = (
-    f'acme/billing.cycle/{PERIOD} goes on: "starter.py explain acme/billing.cycle/{PERIOD}".\n'
-)
-
 
 @pytest.mark.parametrize(
-    ("command", "workflow_id", "told"),
+    ("command", "workflow_id"),
     [
         (
             ["run", "billing.cycle", "--tenant", "acme", "--key", PERIOD],
             f"acme/billing.cycle/{PERIOD}",
-            GOES_ON,
         ),
         (
             ["fan-out", "billing.cycle", "--tick", PERIOD, "--json"],
             f"platform/billing.cycle/tick-{PERIOD}",
-            "",
         ),
     ],
     ids=["run", "fan-out"],
@@ -44,7 +38,6 @@ async def test_ctrl_c_ends_the_waiting_and_the_job_goes_on(
     starter_environ: dict[str, str],
     command: Sequence[str],
     workflow_id: str,
-    told: str,
 ) -> None:
     await tenants.add("acme", "Acme", plan="enterprise")
     process = await asyncio.create_subprocess_exec(
@@ -63,6 +56,7 @@ async def test_ctrl_c_ends_the_waiting_and_the_job_goes_on(
 
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()
+    told = f'{workflow_id} goes on: "starter.py explain {workflow_id}".\n'
     assert (process.returncode, out.decode(), err.decode()) == (130, "", told + INTERRUPTED)
 
     run = saas.get_workflow_handle(workflow_id)

@@ -284,7 +284,9 @@ async def test_two_tenants_calls_at_once_stay_in_their_own_scopes(
         state = await client.get(answer.json()["links"]["self"])
         assert state.json()["status"] == "waiting"
         other = "globex" if tenant == "acme" else "acme"
-        assert (await client.get(f"/jobs/search.index/{other}-{number}")).status_code == 404
+        foreign = await client.get(f"/jobs/search.index/{other}-{number}")
+        assert foreign.status_code == 404
+        assert foreign.json()["error"]["message"] == "This job has no run with this key."
 
     await limit_rate(web.door.database, "enterprise", http=10_000)
     async with web.client("acme") as acme, web.client("globex") as globex:
@@ -337,6 +339,8 @@ async def test_a_bug_is_told_without_what_it_says(
     ):
         answer = await client.get(f"/imports/{uuid4()}")
     assert (answer.status_code, problem_of(answer)) == (500, "InternalError")
+    told = "The request failed, and was logged. Try again later."
+    assert answer.json()["error"]["message"] == told
     assert "NoneType" not in answer.text
     assert "AttributeError" in log_lines.text  # its type and frames; its words may be a tenant's
     assert "NoneType" not in log_lines.text

@@ -151,6 +151,8 @@ async def test_a_file_over_the_limit_is_refused_when_it_is_announced_and_when_it
         just_fits = await client.post("/imports", content=pieces(10), headers=CSV)
     for answer in (announced, unannounced, in_form):
         assert (answer.status_code, problem_of(answer)) == (413, "BodyTooLarge")
+    told = "The file is larger than 100,000 bytes."
+    assert in_form.json()["error"]["message"] == told
     assert just_fits.status_code == 202
     assert len(stored_files(web)) == 1
 
@@ -328,6 +330,7 @@ async def test_an_import_that_waits_is_cancelled_and_stays_so(web_and_temporal: 
         again = await client.post(f"/imports/{import_id}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
     assert (again.status_code, problem_of(again)) == (409, "ImportEnded")
+    assert again.json()["error"]["message"] == "This import is already cancelled."
 
 
 async def test_an_import_that_runs_is_asked_to_end(web_and_temporal: Web, saas: Client) -> None:

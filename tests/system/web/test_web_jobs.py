@@ -73,6 +73,7 @@ async def test_a_job_is_asked_for_once_a_key_and_waits(web: Web) -> None:
         "key": "a/b ü",
         "status": "waiting",
         "error": None,
+        "links": first.json()["links"],
     }
     at_once, scheduled = await messages_of(web.door.database, "acme")
     assert (at_once.key, at_once.tenant_id) == ("a/b ü", "acme")
@@ -246,6 +247,7 @@ async def test_a_run_that_fails_while_it_is_looked_up_is_told_with_its_reason(we
         "key": "k",
         "status": "failed",
         "error": {"type": "PartnerGone", "message": "The partner is gone."},
+        "links": {"self": "/jobs/search.index/k"},
     }
 
 

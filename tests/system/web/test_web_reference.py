@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +47,45 @@ def test_every_schema_is_whole(document: Any) -> None:
                     assert "schema" in content, (path, kind)
     resolved(list(document["components"]["schemas"].values()), document)
     assert "$defs" not in str(document)
+
+
+NO_RESOURCE = {
+    "AskedJob": "a request; its run is a resource, in its links",
+    "Received": "an event of a provider, who reads nothing more",
+}
+LEFT_OUT = {"reports": {"result"}, "documents": {"content"}}
+"""What a list leaves out, because it may be large."""
+
+
+def answers_of(document: Any, method: str) -> Iterator[tuple[str, Any]]:
+    """Yields the path and the schema of each answer in JSON that is no error."""
+    for path, operations in document["paths"].items():
+        for status, answer in operations.get(method, {}).get("responses", {}).items():
+            schema = answer.get("content", {}).get("application/json", {}).get("schema")
+            if status.startswith("2") and schema:
+                yield path, schema
+
+
+def test_what_changes_a_resource_answers_as_what_shows_it(document: Any) -> None:
+    shown = {
+        path.split("/")[1]: schema
+        for path, schema in answers_of(document, "get")
+        if path.endswith("}")
+    }
+    assert len(shown) >= 6
+    changes = [*answers_of(document, "post"), *answers_of(document, "put")]
+    assert len(changes) >= 8
+    for path, schema in changes:
+        name = schema["$ref"].rpartition("/")[2]
+        assert name in NO_RESOURCE or schema == shown[path.split("/")[1]], (path, name)
+    for path, schema in answers_of(document, "get"):
+        noun = path.strip("/")
+        page = resolved(schema, document)["properties"]
+        if noun in shown and "items" in page:
+            item = resolved(shown[noun], document)["properties"].keys()
+            listed = page["items"]["items"]["properties"].keys()
+            assert item - listed == LEFT_OUT.get(noun, set()), path
+            assert listed <= item, path
 
 
 async def test_every_body_has_examples_that_the_door_takes(web: Web, document: Any) -> None:
