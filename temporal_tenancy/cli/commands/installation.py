@@ -25,7 +25,8 @@ def doctor(
             min=1,
             max=60,
             metavar="SECONDS",
-            help="How long a relay, and then the workers, have to answer the probe.",
+            help="How long Temporal has for the fairness probe, and then a relay, and then the "
+            "workers, to answer theirs.",
         ),
     ] = 10,
     json: Json = False,
