@@ -35,6 +35,8 @@ from temporal_tenancy.sdk.search_attributes import (
 
 SERVER_VERSION: Final = (1, 31)  # the first with reliable fairness
 
+FAIRNESS_SHARE: Final = 3  # of the patience, for a try: it queues hundreds of tasks, and polls each
+
 _PLATFORM_JOBS: Final = "platform jobs"
 
 
@@ -48,7 +50,7 @@ class TemporalChecks(NamedTuple):
 async def temporal_checks(patience: timedelta) -> TemporalChecks:
     """Checks server, namespace, fairness, search attributes and schedules.
 
-    `patience` is how long the server may take for each try of the fairness probe.
+    A try of the fairness probe has three times the `patience` (`FAIRNESS_SHARE`).
     """
     application = current_application()
     dependent = ["namespace", "fairness", "search attributes", "schedules", _PLATFORM_JOBS]
@@ -95,7 +97,7 @@ async def _namespace(client: Client) -> Check:
 async def _fairness(client: Client, patience: timedelta) -> Check:
     try:
         with waiting_for("Temporal queues and hands out the tasks of two made-up tenants"):
-            result = await fairness.probe(client, within=patience)
+            result = await fairness.probe(client, within=patience * FAIRNESS_SHARE)
     except ProbeFailed as error:
         return warning(
             "fairness",

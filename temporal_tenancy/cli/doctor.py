@@ -35,8 +35,8 @@ STYLES: Final = {
 async def examine(patience: timedelta = PATIENCE) -> Answer:
     """Runs every check, even after one has failed.
 
-    `patience` is how long Temporal has for the fairness probe, and then a relay, and then the
-    workers, to answer theirs.
+    `patience` is how long a relay, and then the workers, have to answer the probe. A try of the
+    fairness probe has three times as long.
     """
     temporal, answers = await temporal_checks(patience)
     with waiting_for("A relay and the workers answer a probe"):
