@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
 from temporalio.client import Client
@@ -40,16 +40,10 @@ FAIRNESS_SHARE: Final = 3  # of the patience, for a try: it queues hundreds of t
 _PLATFORM_JOBS: Final = "platform jobs"
 
 
-class TemporalChecks(NamedTuple):
-    """The checks of Temporal."""
-
-    checks: Sequence[Check]
-    answers: bool  # whether it has answered all of them
-
-
-async def temporal_checks(patience: timedelta) -> TemporalChecks:
+async def temporal_checks(patience: timedelta) -> tuple[Sequence[Check], bool]:
     """Checks server, namespace, fairness, search attributes and schedules.
 
+    Returns also whether the server has answered all that it was asked.
     A try of the fairness probe has three times the `patience` (`FAIRNESS_SHARE`).
     """
     application = current_application()
@@ -61,17 +55,17 @@ async def temporal_checks(patience: timedelta) -> TemporalChecks:
     except (NotReachable, ConfigurationError) as error:
         message = getattr(error, "message", str(error))
         checks = [failed("temporal", message), *skipped(dependent, "Temporal does not answer.")]
-        return TemporalChecks(checks, answers=False)
+        return checks, False
     try:
         with application.reaching():
             checks = [server, await _namespace(client), await _fairness(client, patience)]
             checks.append(await _search_attributes(client))
             checks += await _schedules(Temporal(client, application.ui_url))
             checks += await deployment_checks(client)
-            return TemporalChecks(checks, answers=True)
+            return checks, True
     except NotReachable as error:
         checks = [server, failed("namespace", error.message)]
-        return TemporalChecks([*checks, *skipped(dependent[1:], "See above.")], answers=False)
+        return [*checks, *skipped(dependent[1:], "See above.")], False
 
 
 async def _server(client: Client) -> Check:
