@@ -9,12 +9,8 @@ from processes.interpreter import use_environment
 
 if __name__ == "__main__":
     use_environment(__file__)
-    from temporal_tenancy import ConfigurationError
-    from temporal_tenancy.cli import ExitCode, exit_process
+    from temporal_tenancy.cli import exit_process, importing_code
 
-    try:
+    with importing_code():
         from processes.worker.command import main
-    except ConfigurationError as error:  # of a job's declaration
-        print(f"ConfigurationError: {error}", file=sys.stderr)
-        exit_process(ExitCode.REFUSED)
     exit_process(main(sys.argv[1:]))

@@ -43,6 +43,9 @@ _CAUSE: Final = "The above exception was the direct cause of the following excep
 _MEANWHILE: Final = "During handling of the above exception, another exception occurred:"
 _GROUPS: Final = ("ExceptionGroup", "BaseExceptionGroup")
 _REFUSAL: Final = "ConfigurationError: "  # of a declaration or a setting
+_BROKEN: Final = re.compile(
+    r"ApplicationBroken: .* failed at (?P<file>.+?):(?P<line>\d+): (?P<error>\w+)(?P<why>.*)\."
+)
 
 # Errors of servers and of the machine, which may be gone at the next start.
 _PASSING: Final = frozenset(
@@ -78,6 +81,11 @@ def ending(log: str, root: Path) -> Ending | None:
         kind, colon, why = text.partition(":")
         name = kind.rpartition(".")[2]
         return Ending(f"{name}{colon}{why}", _place(frames, root), _is_mistake(name))
+    for line in reversed(last):
+        if broken := _BROKEN.fullmatch(line):
+            where = _place([(str(root / broken["file"]), broken["line"])], root)
+            kind = broken["error"]
+            return Ending(f"{kind}{broken['why']}", where, _is_mistake(kind))
     refusals = [line for line in last if line.startswith(_REFUSAL)]
     return Ending(refusals[-1], "", is_mistake=True) if refusals else None
 

@@ -10,7 +10,7 @@ import typer
 from processes.lifecycle.exits import WorkerExit
 from saas.hints import with_hint
 from temporal_tenancy import ConfigurationError
-from temporal_tenancy.cli import ExitCode
+from temporal_tenancy.cli import ExitCode, import_failure
 from temporal_tenancy.lifecycle import PortInUse, ProcessProblem
 
 
@@ -33,6 +33,10 @@ def run_program(command: Callable[..., None], arguments: Sequence[str], *, name:
         return _refuse(f"{type(error).__name__}: {error}", ExitCode.REFUSED)
     except typer.TyperException as error:
         return _refuse(f"UsageError: {error.format_message()}", ExitCode.REFUSED)
+    except (Exception, SystemExit) as error:
+        if (said := import_failure(error)) is None:
+            raise
+        return _refuse(said, ExitCode.REFUSED)
     return result if isinstance(result, int) else 0
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from processes.web.command import main
-from temporal_tenancy.cli import exit_process
+from temporal_tenancy.cli import exit_process, importing_code
 
 if __name__ == "__main__":
+    with importing_code():
+        from processes.web.command import main
     exit_process(main(sys.argv[1:]))

@@ -119,7 +119,11 @@ async def search_page(
     `after` is the cursor of the page, from `Page.next` for the same query. Raises `CursorInvalid`
     for any other.
     """
-    if len(query) > QUERY_MAX_CHARACTERS or "\x00" in query or not _is_unicode(query):
+    if "\x00" in query or not _is_unicode(query):
+        raise QueryInvalid(
+            "a query is text in UTF-8 without NUL characters. Leave out what is none."
+        )
+    if len(query) > QUERY_MAX_CHARACTERS:
         raise QueryInvalid(f"a query is at most {QUERY_MAX_CHARACTERS:,} characters of text.")
     if not 1 <= limit <= PAGE_ROWS_MAX:
         raise ValueError(f"a limit is 1 to {PAGE_ROWS_MAX}.")

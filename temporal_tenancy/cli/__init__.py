@@ -15,6 +15,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.cli._app import command_line, run
     from temporal_tenancy.cli._arguments import input_fields
+    from temporal_tenancy.cli._broken_code import import_failure, importing_code
     from temporal_tenancy.cli._exit_codes import ExitCode
     from temporal_tenancy.cli._following import waiting_for, where_failed
     from temporal_tenancy.cli._hints import Hints
@@ -79,6 +80,8 @@ __all__ = [
     "err",
     "exit_process",
     "facts",
+    "import_failure",
+    "importing_code",
     "input_fields",
     "known_tenant",
     "lines",
@@ -125,6 +128,8 @@ _WHERE: Final = {
     "err": "answers",
     "exit_process": "_process_exit",
     "facts": "answers",
+    "import_failure": "_broken_code",
+    "importing_code": "_broken_code",
     "input_fields": "_arguments",
     "known_tenant": "_server_access",
     "lines": "answers",

@@ -89,6 +89,13 @@ def run(app: typer.Typer, program: Program, arguments: Sequence[str]) -> int:
         except BrokenPipeError:
             drop_output()  # the reader has gone, as in "… | head"
             return ExitCode.FAILED
+        except SystemExit as error:
+            # Imported here: only a failure needs it.
+            from temporal_tenancy.core.places import is_of_an_import
+
+            if not is_of_an_import(error):
+                raise
+            return report(error, json=json, debug="--debug" in arguments)
         except Exception as error:
             return report(error, json=json, debug="--debug" in arguments)
         if result == ExitCode.INTERRUPTED:  # typer returns this for Ctrl-C in a command

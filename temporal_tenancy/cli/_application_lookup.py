@@ -7,13 +7,11 @@ import os
 import re
 import sys
 import tomllib
-import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
+from temporal_tenancy.cli._broken_code import ApplicationBroken, failed
 from temporal_tenancy.cli._failures import Refusal
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli.program import Application
@@ -45,10 +43,6 @@ class ApplicationAmbiguous(Refusal):
 
 class ApplicationNotFound(Refusal):
     """The place that is named holds no application."""
-
-
-class ApplicationBroken(Refusal):
-    """The application's own code failed while it was loaded."""
 
 
 def find_application(target: str | None) -> Application:
@@ -150,7 +144,7 @@ def _imported(module: str, target: str) -> Any:  # any module
                 f'"{target}" names no application: there is no module {error.name}. Commands '
                 f"import from this folder, {os.getcwd()}, and from what is installed."
             ) from error
-        raise _broken(f"importing {module}", error) from error
+        raise failed(f"importing {module}", error) from error
     except (Exception, SystemExit) as error:
         if _says_what_to_do(error):
             raise
@@ -160,7 +154,7 @@ def _imported(module: str, target: str) -> Any:  # any module
                 f'loads. It is a Django site: set TENANCY_APPLICATION = "{target}" in its settings '
                 'and use "manage.py tenancy".'
             ) from error
-        raise _broken(f"importing {module}", error) from error
+        raise failed(f"importing {module}", error) from error
 
 
 def _wants_django(error: BaseException) -> bool:
@@ -180,46 +174,9 @@ def _called(make: Any, target: str) -> Any:  # whatever a person names
     except (Exception, SystemExit) as error:
         if _says_what_to_do(error):
             raise
-        raise _broken(f'calling "{target}"', error) from error
+        raise failed(f'calling "{target}"', error) from error
 
 
 def _says_what_to_do(error: BaseException) -> bool:
     """Returns whether an error of the application's is one of the library's sentences."""
     return isinstance(error, NotReachable | ConfigurationError | TenancyError)
-
-
-def _broken(what: str, error: BaseException) -> ApplicationBroken:
-    return ApplicationBroken(
-        f'{what} failed{_place(error)}: {_cause(error)} "--debug" before the command shows the '
-        "traceback."
-    )
-
-
-def _place(error: BaseException) -> str:
-    """Returns where in the application an error was raised; empty if that is not known."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f" at {_relative(error.filename)}:{error.lineno}"
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if _relative(frame.filename) != frame.filename and "site-packages" not in frame.filename
-    ]
-    return f" at {_relative(own[-1].filename)}:{own[-1].lineno}" if own else ""
-
-
-def _relative(file: str) -> str:
-    """Returns a path below the working directory, or the path itself."""
-    return file.removeprefix(f"{os.getcwd()}{os.sep}")
-
-
-def _cause(error: BaseException) -> str:
-    kind = type(error).__name__
-    if isinstance(error, ValidationError):  # whose text quotes values, such as passwords
-        first = error.errors(include_url=False, include_input=False)[0]
-        field, problem = ".".join(map(str, first["loc"])) or error.title, first["msg"]
-        return f"{kind}: {printable(f'{field}: {problem}')}."
-    text = str(error).strip()
-    if not text:
-        return f"{kind}."
-    line = printable(text.splitlines()[0])
-    return f"{kind}: {line}" if line.endswith((".", "!", "?")) else f"{kind}: {line}."

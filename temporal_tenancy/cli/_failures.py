@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Final
 
 import typer
@@ -45,10 +46,14 @@ class RunUnknown(Refusal):
 
 
 _EXTRA: Final = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)")
+_NO_TEXT: Final = (
+    "a value has a NUL character, or bytes that are not UTF-8, which no database takes as text. "
+    "Leave them out."
+)
 _TOO_MANY: Final = r"Too many arguments: \1"
 
 
-def report(error: Exception, *, json: bool, debug: bool) -> int:
+def report(error: BaseException, *, json: bool, debug: bool) -> int:
     """Prints an error and returns the exit code; prints a traceback only with `debug`."""
     code, kind, message = _classified(error)
     message = message_with_hint(kind, message)
@@ -65,7 +70,7 @@ def report(error: Exception, *, json: bool, debug: bool) -> int:
     return code
 
 
-def _classified(error: Exception) -> tuple[int, str, str]:
+def _classified(error: BaseException) -> tuple[int, str, str]:
     """Returns the exit code, type and message."""
     if isinstance(error, typer.TyperException):
         return ExitCode.REFUSED, "UsageError", _usage(error)
@@ -77,17 +82,17 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     from sqlalchemy.exc import DBAPIError
     from temporalio.service import RPCError
 
+    from temporal_tenancy.cli._broken_code import IMPORTING, ApplicationBroken, failed
     from temporal_tenancy.cli._not_reachable import NotReachable
     from temporal_tenancy.core.errors import ConfigurationError, TenancyError
+    from temporal_tenancy.core.places import is_of_an_import
     from temporal_tenancy.lifecycle import PortInUse, ProcessProblem
     from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
     from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
     from temporal_tenancy.sdk.search_attributes import SearchAttributesMissing
 
     kind = type(error).__name__
-    application = current_program().loaded
-    own = {} if application is None else application.failures
-    for error_type, code in (own() if callable(own) else own).items():
+    for error_type, code in _applications_own().items():
         if isinstance(error, error_type):
             return code, kind, getattr(error, "message", str(error))
     if isinstance(error, TenancyError):
@@ -104,8 +109,12 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, ProcessProblem):
         is_port = isinstance(error, PortInUse)
         return (ExitCode.NOT_REACHABLE if is_port else ExitCode.FAILED), kind, error.message
+    if is_of_an_import(error):
+        return ExitCode.REFUSED, ApplicationBroken.__name__, str(failed(IMPORTING, error))
     if isinstance(error, RPCError):
         return ExitCode.FAILED, "TemporalError", f"{error.message} ({error.status.name})"
+    if _is_no_text(error):
+        return ExitCode.REFUSED, "TextInvalid", _NO_TEXT
     if isinstance(error, DBAPIError):
         return ExitCode.FAILED, "DatabaseError", str(error.orig).splitlines()[0]
     return (
@@ -116,13 +125,32 @@ def _classified(error: Exception) -> tuple[int, str, str]:
     )
 
 
-def _with_its_place(error: Exception) -> str:
+def _is_no_text(error: BaseException) -> bool:
+    """Whether a value that a person gave cannot be text in a database."""
+    from temporal_tenancy.postgres.database_errors import NUL
+
+    if isinstance(error, UnicodeEncodeError):
+        return error.reason == "surrogates not allowed"  # as Python reads bytes of an argument
+    return NUL in str(getattr(error, "orig", ""))
+
+
+def _applications_own() -> Mapping[type[Exception], int]:
+    """Returns the exit codes of the application's own errors, as far as they can be imported."""
+    application = current_program().loaded
+    if application is None:
+        return {}
+    own = application.failures
+    try:
+        return own() if callable(own) else own
+    except Exception:  # a file is broken, and so is what is reported
+        return {}
+
+
+def _with_its_place(error: BaseException) -> str:
     """Returns the error's first line with the place in the application's code, if it is there."""
-    from temporal_tenancy.core.places import place, place_of, with_place
+    from temporal_tenancy.core.places import place_of, with_place
 
     says = _first_line(str(error) or "it has no message").rstrip(".")
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        return f"{error.msg} ({place(error.filename, error.lineno or 1)})"
     return with_place(says, place_of(error))
 
 

@@ -17,11 +17,11 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.problems import Problem
 from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
-from temporal_tenancy.sdk.lookups import is_namespace_missing
+from temporal_tenancy.postgres.silent_servers import SILENT
+from temporal_tenancy.sdk.lookups import NamespaceUnready, is_namespace_missing
 from temporal_tenancy.sdk.throttling import is_throttled
 
 AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)  # no answer
-SILENT: Final = "it accepts connections, and stays silent"
 _CLOSED: Final = (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED)
 _CORE_REASON: Final = re.compile(r'(?:message: |error: |error", )"([^"]+)"')
 
@@ -76,6 +76,9 @@ def reaching(
                 advice.login if refused else advice.database,
             )
         ) from None
+    except NamespaceUnready as error:
+        server = "" if address is None else f" {address()[0]}"
+        raise NotReachable(f"the Temporal server{server} {error.message}") from None
     except RPCError as error:
         if error.status in (*AWAY, *_CLOSED):
             raise _temporal_away(address, error, advice) from None

@@ -64,16 +64,24 @@ class _Outcome:
     evidence: Evidence  # of what did not come back
 
 
-async def probe_checks(patience: timedelta = PATIENCE) -> list[Check]:
+async def probe_checks(
+    patience: timedelta = PATIENCE, *, temporal_answers: bool = True
+) -> list[Check]:
     """Sends a probe to each queue, by the outbox and a relay where there are any.
 
-    Where no relay starts the probe, the workers are asked without one. `patience` is how long a
-    relay, and then the workers, have to answer.
+    Where no relay starts the probe, the workers are asked without one.
+
+    Args:
+        patience: how long a relay, and then the workers, have to answer.
+        temporal_answers: whether Temporal has answered the checks before this one; if not, it is
+            not waited for again.
     """
     application = current_application()
     names = [_RELAY, *map(_name_of_workers, application.queues), *CODE]
     if not application.has_outbox:
         return skipped(names, "the plugin has no outbox, whose feature answers probes.")
+    if not temporal_answers:
+        return skipped(names, "Temporal does not answer.")
     try:
         with application.reaching():
             client = await connected(application)

@@ -11,6 +11,19 @@ from rich.console import Console
 
 
 @contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """In the block, says on a terminal what the command waits for."""
+    # Imported here: whoever only draws below log lines has a console of its own.
+    from temporal_tenancy.cli.answers import err, shown_as_text
+
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(shown_as_text(f"{what}…")), logs_on(err):
+        yield
+
+
+@contextmanager
 def logs_on(console: Console) -> Iterator[None]:
     """In the block, prints log lines and warnings above what `console` draws.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
@@ -13,11 +14,13 @@ from temporalio.service import RPCError
 from temporal_tenancy.cli._deployment_checks import deployment_checks
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import Temporal, connected, control_plane
+from temporal_tenancy.cli._spinners import waiting_for
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.cli._workers import has_worker, no_worker
 from temporal_tenancy.cli.program import current_application, current_program, quoted
 from temporal_tenancy.cli.schedules import compare
 from temporal_tenancy.control_plane.server_checks import keep_fairness
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import number
@@ -32,11 +35,17 @@ from temporal_tenancy.sdk.search_attributes import (
 
 SERVER_VERSION: Final = (1, 31)  # the first with reliable fairness
 
+FAIRNESS_SHARE: Final = 3  # of the patience, for a try: it queues hundreds of tasks, and polls each
+
 _PLATFORM_JOBS: Final = "platform jobs"
 
 
-async def temporal_checks() -> Sequence[Check]:
-    """Checks server, namespace, fairness, search attributes and schedules."""
+async def temporal_checks(patience: timedelta) -> tuple[Sequence[Check], bool]:
+    """Checks server, namespace, fairness, search attributes and schedules.
+
+    Returns also whether the server has answered all that it was asked.
+    A try of the fairness probe has three times the `patience` (`FAIRNESS_SHARE`).
+    """
     application = current_application()
     dependent = ["namespace", "fairness", "search attributes", "schedules", _PLATFORM_JOBS]
     try:
@@ -45,16 +54,18 @@ async def temporal_checks() -> Sequence[Check]:
             server = await _server(client)
     except (NotReachable, ConfigurationError) as error:
         message = getattr(error, "message", str(error))
-        return [failed("temporal", message), *skipped(dependent, "Temporal does not answer.")]
+        checks = [failed("temporal", message), *skipped(dependent, "Temporal does not answer.")]
+        return checks, False
     try:
         with application.reaching():
-            checks = [server, await _namespace(client), await _fairness(client)]
+            checks = [server, await _namespace(client), await _fairness(client, patience)]
             checks.append(await _search_attributes(client))
             checks += await _schedules(Temporal(client, application.ui_url))
             checks += await deployment_checks(client)
-            return checks
+            return checks, True
     except NotReachable as error:
-        return [server, failed("namespace", error.message), *skipped(dependent[1:], "See above.")]
+        checks = [server, failed("namespace", error.message)]
+        return [*checks, *skipped(dependent[1:], "See above.")], False
 
 
 async def _server(client: Client) -> Check:
@@ -77,11 +88,22 @@ async def _namespace(client: Client) -> Check:
     return ok("namespace", message)
 
 
-async def _fairness(client: Client) -> Check:
+async def _fairness(client: Client, patience: timedelta) -> Check:
     try:
-        result = await fairness.probe(client)
-    except (ProbeFailed, RPCError) as error:
-        return warning("fairness", f"the probe could not find out whether it is on: {error}")
+        with waiting_for("Temporal queues and hands out the tasks of two made-up tenants"):
+            result = await fairness.probe(client, within=patience * FAIRNESS_SHARE)
+    except ProbeFailed as error:
+        return warning(
+            "fairness",
+            f"nobody knows whether it is on: {error} Try again when less runs, or give it longer "
+            "with --patience.",
+        )
+    except RPCError as error:
+        return warning(
+            "fairness",
+            f"nobody knows whether it is on: the server refused the probe: "
+            f"{printable(error.message)}.",
+        )
     await _keep(client.namespace, result)
     return ok("fairness", result.message) if result.on else failed("fairness", result.message)
 

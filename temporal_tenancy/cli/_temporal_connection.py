@@ -10,15 +10,10 @@ from typing import Any, Final
 from temporalio.client import Client, Plugin
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
-from temporal_tenancy.cli._not_reachable import SILENT
 from temporal_tenancy.cli._temporal_config import temporal_config
 from temporal_tenancy.core.trace_context import client_plugins
+from temporal_tenancy.postgres.silent_servers import ANSWER_TIMEOUT, SILENT
 from temporal_tenancy.sdk.private_names import CheckingServiceClient
-
-# A person waits. A server that works answers within a second, and within a few where the machine
-# is busy; the SDK itself would wait 30 s for a connection that was accepted, and for each request.
-ANSWER_TIMEOUT: Final = timedelta(seconds=10)
-
 
 # Their answers come from a worker, however long it takes.
 _FROM_WORKERS: Final = ("execute_multi_operation", "query_workflow", "update_workflow_execution")

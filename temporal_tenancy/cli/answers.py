@@ -22,6 +22,7 @@ from temporal_tenancy.cli._layout import Whole, facts_lines, table_lines, width_
 from temporal_tenancy.cli.program import current_application
 from temporal_tenancy.core import words
 from temporal_tenancy.core.words import number as number
+from temporal_tenancy.postgres.silent_servers import watching_for_silence
 
 WIDE: Final = 10_000  # columns, where there is no terminal: nothing is cut off
 
@@ -64,7 +65,8 @@ def perform(command: Coroutine[None, None, Answer], *, json: bool) -> None:
     """
     with closing(command):
         current_application()  # loads it, which registers its jobs
-        answer = asyncio.run(command)
+        with watching_for_silence():
+            answer = asyncio.run(command)
     if json:
         document = answer.document
         if answer.problem is not None:
@@ -87,7 +89,8 @@ def print_text(command: Coroutine[None, None, str]) -> None:
     """Runs a command and prints its answer as it is, such as CSV for another program."""
     with closing(command):
         current_application()  # loads it, which registers its jobs
-        write(asyncio.run(command))
+        with watching_for_silence():
+            write(asyncio.run(command))
 
 
 def print_json(document: Any) -> None:

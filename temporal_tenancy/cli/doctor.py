@@ -16,6 +16,7 @@ from temporal_tenancy.cli._database_checks import database_checks
 from temporal_tenancy.cli._layout import INDENT, table_lines, wrapped
 from temporal_tenancy.cli._probe_checks import PATIENCE, probe_checks
 from temporal_tenancy.cli._process_checks import process_checks
+from temporal_tenancy.cli._spinners import waiting_for
 from temporal_tenancy.cli._temporal_checks import temporal_checks
 from temporal_tenancy.cli._tenant_checks import tenant_checks
 from temporal_tenancy.cli._verdicts import Check, Verdict
@@ -34,15 +35,19 @@ STYLES: Final = {
 async def examine(patience: timedelta = PATIENCE) -> Answer:
     """Runs every check, even after one has failed.
 
-    `patience` is how long a relay, and then the workers, have to answer the probe.
+    `patience` is how long a relay, and then the workers, have to answer the probe. A try of the
+    fairness probe has three times as long.
     """
-    checks = [
-        *await temporal_checks(),
-        *await probe_checks(patience),
-        *await asyncio.to_thread(database_checks),
-        *await tenant_checks(),
-        *await process_checks(),
-    ]
+    temporal, answers = await temporal_checks(patience)
+    with waiting_for("A relay and the workers answer a probe"):
+        probes = await probe_checks(patience, temporal_answers=answers)
+    with waiting_for("The database is checked with the login of each role"):
+        database = [
+            *await asyncio.to_thread(database_checks),
+            *await tenant_checks(),
+            *await process_checks(),
+        ]
+    checks = [*temporal, *probes, *database]
     count = Counter(check.verdict for check in checks)
     bad = [check.name for check in checks if check.verdict is Verdict.FAILED]
     problem = Problem("ChecksFailed", f"{len(bad)} of {len(checks)}: {', '.join(bad)}.")

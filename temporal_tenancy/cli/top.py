@@ -7,10 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.live import Live
+from temporalio.api.enums.v1 import WorkerStatus
+from temporalio.api.taskqueue.v1 import PollerInfo
+from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import ListWorkersRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -21,8 +25,8 @@ from temporal_tenancy.cli.program import current_application
 from temporal_tenancy.cli.usage import AGE
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.jobs import registry
-from temporal_tenancy.core.words import duration
-from temporal_tenancy.deployments.polling import pollers_of
+from temporal_tenancy.core.words import duration, number
+from temporal_tenancy.deployments.polling import POLLED_WITHIN, pollers_of
 from temporal_tenancy.metering import Usage, usage
 from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges
@@ -35,7 +39,22 @@ AROUND: Final = 8  # lines: the time, the blank ones, two above the tenants, the
 LOOKING: Final = "Looking…"  # until the servers have answered
 WORKERS: Final = 200  # asked for
 TIMEOUT: Final = timedelta(seconds=5)
+REMEMBERED: Final = timedelta(minutes=5)  # by the server, after a worker's last poll
+_STOPPING: Final = (
+    WorkerStatus.WORKER_STATUS_SHUTTING_DOWN,
+    WorkerStatus.WORKER_STATUS_SHUTDOWN,
+)
 _UNSUPPORTED: Final = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED)
+
+_Heartbeats = Mapping[tuple[str, str], WorkerHeartbeat]  # by identity and task queue
+
+
+class _State(StrEnum):
+    """What a worker's signs of life say of it."""
+
+    RUNS = "runs"
+    SILENT = "silent"  # it has ended without a word, or hangs
+    STOPPING = "stopping"  # it has said so
 
 
 @dataclass(frozen=True)
@@ -45,8 +64,9 @@ class _Worker:
     identity: str
     queue: str
     version: str  # its build id; empty: unknown
-    seen: datetime  # when it last polled
+    seen: datetime  # its last sign of life: a poll, or a heartbeat
     since: datetime | None  # its start; None: the server has not heard yet
+    state: _State = _State.RUNS
 
     def document(self) -> dict[str, Any]:  # JSON
         return {
@@ -55,13 +75,14 @@ class _Worker:
             "version": self.version or None,
             "seen": self.seen,
             "since": self.since,
+            "state": self.state,
         }
 
 
-async def once() -> Answer:
-    """Shows it once."""
+async def once(silent_after: timedelta = POLLED_WITHIN) -> Answer:
+    """Shows it once; a worker that runs has given a sign of life within `silent_after`."""
     async with servers() as connections:
-        return await _look(connections)
+        return await _look(connections, silent_after=silent_after)
 
 
 async def watch(every: float) -> None:
@@ -75,7 +96,9 @@ async def watch(every: float) -> None:
                 await asyncio.sleep(every)
 
 
-async def _look(connections: Servers, height: int | None = None) -> Answer:
+async def _look(
+    connections: Servers, height: int | None = None, silent_after: timedelta = POLLED_WITHIN
+) -> Answer:
     """Returns what happens now, with as many tenants as the terminal's `height` has room for."""
     now = datetime.now(UTC)
     since = (now - RECENT).replace(minute=0, second=0, microsecond=0)  # it is metered by the hour
@@ -84,7 +107,7 @@ async def _look(connections: Servers, height: int | None = None) -> Answer:
         gauges.of_temporal(connections.client, queues),
         gauges.of_ledger(connections.database),
         usage(connections.database, since=since, until=now),
-        _workers(connections.client, queues),
+        _workers(connections.client, queues, silent_after),
     )
     queue_rows, tick_rows = _queues(of_queues), _fan_outs(of_ledger)
     document = {
@@ -155,37 +178,73 @@ def _tenant(row: Usage) -> dict[str, Any]:  # JSON
     }
 
 
-async def _workers(client: Client, queues: Sequence[str]) -> Sequence[_Worker]:
-    polling, starts = await asyncio.gather(
-        asyncio.gather(*(pollers_of(client, queue, "workflow") for queue in queues)),
-        _starts(client),
+async def _workers(
+    client: Client, queues: Sequence[str], silent_after: timedelta
+) -> Sequence[_Worker]:
+    polling, beats = await asyncio.gather(
+        asyncio.gather(
+            *(pollers_of(client, queue, "workflow", within=REMEMBERED) for queue in queues)
+        ),
+        _heartbeats(client),
     )
-    return [
-        _Worker(
-            poller.identity,
-            queue,
-            gauges.build_of(poller),
-            poller.last_access_time.ToDatetime(UTC),
-            starts.get((poller.identity, queue)),
-        )
+    found = [
+        _worker(poller, queue, beats, silent_after)
         for queue, pollers in zip(queues, polling, strict=True)
         for poller in sorted(pollers, key=lambda poller: poller.identity)
     ]
+    return [worker for worker in found if worker is not None]
 
 
-async def _starts(client: Client) -> Mapping[tuple[str, str], datetime]:
-    """Returns when workers have started, by identity and queue: they report it once a minute."""
+def _worker(
+    poller: PollerInfo, queue: str, beats: _Heartbeats | None, silent_after: timedelta
+) -> _Worker | None:
+    """Returns a worker that the server remembers; None for one that has ended in order."""
+    beat = None if beats is None else beats.get((poller.identity, queue))
+    seen, since = poller.last_access_time.ToDatetime(UTC), None
+    if beat is not None:
+        since = beat.start_time.ToDatetime(UTC)
+        seen = max(seen, beat.heartbeat_time.ToDatetime(UTC))
+    stops = beat is not None and beat.status in _STOPPING
+    state = _State.STOPPING if stops else _State.RUNS
+    if datetime.now(UTC) - seen > silent_after:
+        # Where workers do not say that they stop, those that did would be taken for silent ones.
+        if stops or beats is None:
+            return None
+        state = _State.SILENT
+    return _Worker(poller.identity, queue, gauges.build_of(poller), seen, since, state)
+
+
+async def _heartbeats(client: Client) -> _Heartbeats | None:
+    """Returns the workers' last heartbeats; they send one a minute, and one as they stop.
+
+    None: the server does not list its workers.
+    """
     request = ListWorkersRequest(namespace=client.namespace, page_size=WORKERS)
     try:
         answer = await client.workflow_service.list_workers(request, timeout=TIMEOUT)
     except RPCError as error:
-        if error.status in _UNSUPPORTED:  # an older server does not list its workers
-            return {}
+        if error.status in _UNSUPPORTED:
+            return None
         raise
-    beats = (info.worker_heartbeat for info in answer.workers_info)
-    return {
-        (beat.worker_identity, beat.task_queue): beat.start_time.ToDatetime(UTC) for beat in beats
-    }
+    beats = [info.worker_heartbeat for info in answer.workers_info]
+    # One that was started again under its name has two; the later one counts.
+    beats.sort(key=lambda beat: beat.start_time.ToDatetime(UTC))
+    return {(beat.worker_identity, beat.task_queue): beat for beat in beats}
+
+
+def _silence(workers: Sequence[_Worker], now: datetime) -> str | None:
+    """Says of the workers that have given no sign for long what to make of it."""
+    silent = [worker for worker in workers if worker.state is _State.SILENT]
+    if not silent:
+        return None
+    longest = duration(now - min(worker.seen for worker in silent))
+    verb = "has" if len(silent) == 1 else "have"
+    it = "it has ended, or hangs. Look at its log, and restart it."
+    they = "they have ended, or hang. Look at their logs, and restart them."
+    return (
+        f"{number(len(silent), 'worker')} {verb} given no sign for {longest}: "
+        f"{it if len(silent) == 1 else they}"
+    )
 
 
 def _text(
@@ -246,10 +305,11 @@ def _text(
         ),
         "",
         table(
-            ("worker", "queue", "version", "since", "age"),
+            ("worker", "state", "queue", "version", "since", "age"),
             [
                 (
                     whole(worker.identity),
+                    worker.state,
                     worker.queue,
                     whole(worker.version) if worker.version else None,
                     minute(worker.since),
@@ -259,6 +319,7 @@ def _text(
             ],
             empty="No worker polls a task queue.",
         ),
+        _silence(workers, now),
     )
 
 

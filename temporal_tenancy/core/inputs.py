@@ -109,7 +109,7 @@ def refusal(
         what: the subject of the sentence, such as "the input of billing.cycle".
         model: the model, whose field that is nearest to an unknown one is named.
     """
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     if any(e["type"] == "missing" and e["loc"] == ("tenant_id",) for e in found):
         return TenantMissing(f'{what} names no tenant. Add "tenant_id".')
     known = () if model is None else set(model.model_fields) - internal_fields(model)

@@ -42,6 +42,29 @@ def place_of(error: BaseException) -> str | None:
     return None if step is None else _place(step)
 
 
+def line_of(error: BaseException) -> tuple[str, int] | None:
+    """Returns the file and the line of the application's code that `place_of` names; or None.
+
+    For a mistake in a file's syntax, those of the mistake.
+    """
+    if isinstance(error, SyntaxError) and _is_own_file(error.filename or "<unknown>"):
+        return str(error.filename), error.lineno or 1
+    step = _own_step(error)
+    return None if step is None else (step[0].f_code.co_filename, step[1])
+
+
+def is_of_an_import(error: BaseException) -> bool:
+    """Whether a file of the application's cannot be imported, and the error says why."""
+    if isinstance(error, SyntaxError) and _is_own_file(error.filename or "<unknown>"):
+        return True
+    return any(
+        frame.f_code.co_name == "<module>"
+        and frame.f_globals.get("__name__") != "__main__"  # it is run, and imports the others
+        and _is_application(frame.f_code, str(frame.f_globals.get("__name__", "")))
+        for frame, _, _ in _steps(error.__traceback__)
+    )
+
+
 def place_in_workflow(error: BaseException) -> str | None:
     """Returns as `place_of`, but None for an error that did not pass through workflow code."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))

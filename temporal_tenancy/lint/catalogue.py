@@ -287,6 +287,8 @@ def passwordless_logins(
                 passfile=f"{os.devnull}/none",
                 connect_timeout=LOGIN_TIMEOUT,
             ).close()
+        except psycopg.errors.ConnectionTimeout:
+            break  # it would answer for no other role
         except psycopg.OperationalError:
             continue
         message = (

@@ -39,6 +39,7 @@ from temporal_tenancy.postgres.database_errors import (
     withhold_values,
 )
 from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.silent_servers import silence_watch
 
 _STAMP: Final = "temporal_tenancy.stamp"  # the key in Connection.info
 
@@ -248,6 +249,8 @@ def _translate_error(context: ExceptionContext) -> BaseException | None:
             f"row-level security refused a row that does not belong to {last_scope()}: {reason}. "
             "Leave the tenant's column out: the session sets it."
         )
+    if (silent := _silence(context, original)) is not None:
+        return silent
     limit = timed_out(original)
     if limit is None and is_lost(original):
         limit = _limit_reached(context.connection)
@@ -256,6 +259,18 @@ def _translate_error(context: ExceptionContext) -> BaseException | None:
     if context.engine is not None and (context.connection is None or context.is_disconnect):
         return unreachable(context.engine.url, original)
     return None
+
+
+def _silence(context: ExceptionContext, error: psycopg.Error) -> DatabaseProblem | None:
+    """Returns the error for a server that a command has found silent; None for any other."""
+    watch = silence_watch()
+    if watch is None or context.engine is None:
+        return None
+    url = context.engine.url
+    if context.connection is None and isinstance(error, psycopg.errors.ConnectionTimeout):
+        watch.note(url, str(error))
+    reason = watch.reason(url) if is_lost(error) else None
+    return None if reason is None else unreachable(url, psycopg.OperationalError(reason))
 
 
 def _limit_reached(connection: Connection | None) -> DatabaseProblem | None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from os import dup
-from socket import SHUT_RDWR, socket
 from typing import Any
 from weakref import WeakSet
 
@@ -18,6 +15,7 @@ from temporal_tenancy.core.observations import ConnectionHeld, is_observed, obse
 from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.postgres.silent_servers import cut
 
 
 class SharedPool(AsyncAdaptedQueuePool):
@@ -45,9 +43,7 @@ class SharedPool(AsyncAdaptedQueuePool):
     def cut(self) -> None:
         """Ends the traffic of all connections, in use or not: what waits for one gets an error."""
         for connection in self.opened:
-            # `close()` would leave it waiting. The driver still owns and closes the descriptor.
-            with suppress(OSError, psycopg.Error), socket(fileno=dup(connection.fileno())) as ours:
-                ours.shutdown(SHUT_RDWR)
+            cut(connection)
 
     def connect(self) -> PoolProxiedConnection:
         """Returns a connection.

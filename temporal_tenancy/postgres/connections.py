@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
+from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
 from temporal_tenancy.postgres.secret_texts import hidden
+from temporal_tenancy.postgres.silent_servers import silence_watch
 
 APPLICATION_NAME: Final = "temporal-tenancy migrations"
 
@@ -22,10 +24,13 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
 
     Raises:
         ConfigurationError: `url` is not a PostgreSQL URL, or has an unknown option.
-        DatabaseUnreachable: the server did not answer, or refused this role.
+        DatabaseUnreachable: the server did not answer, or refused this role; in a command also:
+            the connection was lost, or the server stayed silent.
     """
     url = hidden(url)
-    target = database_url(url)
+    target, watch = database_url(url), silence_watch()
+    if watch is not None and (reason := watch.reason(target)):
+        raise unreachable(target, psycopg.OperationalError(reason))
     try:
         connection = psycopg.connect(
             target.set(drivername="postgresql").render_as_string(hide_password=False),
@@ -34,14 +39,25 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
             application_name=APPLICATION_NAME,
         )
     except psycopg.OperationalError as error:
+        if watch is not None and isinstance(error, psycopg.errors.ConnectionTimeout):
+            watch.note(target, str(error))
         raise unreachable(target, error) from None
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(
             f"the database URL of {target.username} has an option that PostgreSQL does not know: "
             f"{str(error).strip()}. Correct it."
         ) from None
+    if watch is not None:
+        watch.watch(connection, target)
     with connection:
-        yield connection
+        try:
+            yield connection
+        except (psycopg.OperationalError, DBAPIError) as error:
+            if watch is None or not connection.broken:
+                raise
+            reason = watch.reason(target)
+            lost = error if reason is None else psycopg.OperationalError(reason)
+            raise unreachable(target, getattr(lost, "orig", lost)) from None
 
 
 async def answers_soon(url: str) -> bool:

@@ -52,6 +52,7 @@ from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.postgres.schema_in_use import use_schema
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.session_limits import SessionLimits
+from temporal_tenancy.postgres.silent_servers import silence_watch
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,
     SESSION_HOLDER,
@@ -471,17 +472,29 @@ def _engine(
     )
     pool = _pool(engine)
     pool.shares = ConnectionShares(share)
-    event.listen(engine.sync_engine, "connect", _remember(pool))
+    event.listen(engine.sync_engine, "do_connect", _refuse_silent(parsed))
+    event.listen(engine.sync_engine, "connect", _remember(pool, parsed))
     event.listen(engine.sync_engine, "checkout", _replace_closed)
     read_every_time(engine.sync_engine)
     return engine
 
 
-def _remember(pool: SharedPool) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+def _refuse_silent(url: URL) -> Callable[..., None]:  # the arguments of SQLAlchemy's event
+    def refuse(*_: object) -> None:
+        watch = silence_watch()
+        if watch is not None and (reason := watch.reason(url)):
+            raise psycopg.OperationalError(reason)
+
+    return refuse
+
+
+def _remember(pool: SharedPool, url: URL) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
     def remember(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         driver = getattr(connection, "driver_connection", None)
         if isinstance(driver, psycopg.AsyncConnection):
             pool.opened.add(driver)
+            if (watch := silence_watch()) is not None:
+                watch.watch(driver, url)
 
     return remember
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.problems import Problem
+from temporal_tenancy.postgres.silent_servers import SILENT
 
 MAKE_THE_ROLE: Final = "Make the role with this password, or correct its URL."
 ROW_POLICY_CHECK: Final = "ExecWithCheckOptions"  # the server function that refuses a foreign row
@@ -33,9 +34,8 @@ _VALUE_FREE_FIELDS: Final = (
     DiagnosticField.SOURCE_FUNCTION,
 )
 
-_CLIENTS_VALUE_FREE: Final = frozenset(
-    {"PostgreSQL text fields cannot contain NUL (0x00) bytes", "cannot dump a recursive list"}
-)
+NUL: Final = "PostgreSQL text fields cannot contain NUL (0x00) bytes"
+_CLIENTS_VALUE_FREE: Final = frozenset({NUL, "cannot dump a recursive list"})
 # SQLSTATE prefixes of errors that one row can cause in a statement that works for other rows: its
 # data is invalid (22) or breaks a constraint (23), is too large for the server (53200, 54), takes
 # too long (57014), or triggers an internal error (XX).
@@ -262,6 +262,8 @@ def _what_to_do(reason: str) -> str:
     """Returns the advice for a failed login; a server that has answered is not to be started."""
     if "authentication failed" in reason or 'role "' in reason:
         return MAKE_THE_ROLE
+    if reason == SILENT:
+        return "Look at its log, and restart it."
     if 'database "' in reason:
         return "Create the database, or correct its URL."
     return "Start it, or correct its URL."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_tenancy.core.identifiers import PLATFORM, WorkflowId
+from temporal_tenancy.core.words import duration
 
 JOB: Final = "fairness.probe"
 HOW_TO_TURN_ON: Final = (
@@ -51,7 +53,7 @@ FAIR_BELOW: Final = 0.5
 AGREEING: Final = 2  # tries that decide, of at most three
 POLL_TIMEOUT: Final = timedelta(seconds=3)  # the server rejects shorter polls
 EMPTY_POLLS: Final = 3  # in a row, before the probe gives up on more tasks
-TIMEOUT: Final = 30.0  # seconds for one try
+TIMEOUT: Final = timedelta(seconds=30)  # for one try
 CLEAN_UP_TIMEOUT: Final = timedelta(seconds=2)
 LIFETIME: Final = timedelta(seconds=60)  # after which the server ends what a killed process left
 
@@ -81,7 +83,9 @@ class Fairness:
         return f"one tenant's backlog holds up all others': fairness is off. {HOW_TO_TURN_ON}."
 
 
-async def probe(client: Client, *, poll_timeout: timedelta = POLL_TIMEOUT) -> Fairness:
+async def probe(
+    client: Client, *, poll_timeout: timedelta = POLL_TIMEOUT, within: timedelta = TIMEOUT
+) -> Fairness:
     """Queues the tasks of one key, then those of another, and compares when each is served.
 
     A try takes about 1 s. It runs one workflow on its own task queue and terminates it at the end,
@@ -91,14 +95,15 @@ async def probe(client: Client, *, poll_timeout: timedelta = POLL_TIMEOUT) -> Fa
     Args:
         client: a client of the namespace to probe.
         poll_timeout: how long one poll waits for a task.
+        within: how long one try may take.
 
     Raises:
-        ProbeFailed: a try took longer than 30 s (`TIMEOUT`), or the queue kept tasks back.
+        ProbeFailed: a try took longer, or the queue kept tasks back.
         RPCError: the server does not answer, or does not allow it.
     """
     results: list[Fairness] = []
     while (decided := decision(results)) is None:
-        results.append(await _try(client, poll_timeout))
+        results.append(await _try(client, poll_timeout, within))
     return decided
 
 
@@ -111,15 +116,23 @@ def decision(results: Sequence[Fairness]) -> Fairness | None:
     return None
 
 
-async def _try(client: Client, poll_timeout: timedelta) -> Fairness:
+async def _try(client: Client, poll_timeout: timedelta, within: timedelta) -> Fairness:
     run = _Probe(client, poll_timeout)
+    began, waits_for = time.monotonic(), "start its workflow"
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(within.total_seconds()):
             await run.start()
+            waits_for = f"queue its {FIRST + SECOND} tasks"
             await run.queue_tasks()
+            waits_for = "hand out its tasks"
             order = await run.order()
-    except TimeoutError:
-        raise ProbeFailed(f"no answer within {TIMEOUT:g} s.") from None
+    except (TimeoutError, RPCError) as error:
+        if isinstance(error, RPCError) and error.status is not RPCStatusCode.DEADLINE_EXCEEDED:
+            raise
+        waited = duration(timedelta(seconds=time.monotonic() - began))
+        raise ProbeFailed(
+            f"the server did not {waits_for} within {waited}: it is busy, or hangs."
+        ) from None
     finally:
         await asyncio.shield(run.clean_up())
     return Fairness(mean_rank(order))

@@ -14,6 +14,23 @@ T = TypeVar("T")
 UNKNOWN: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT)
 
 
+class NamespaceUnready(RPCError):
+    """The server has the namespace, and could not look it up for a request. It may the next time.
+
+    A server says that it lacks the namespace whatever kept it from looking, such as a database that
+    is slow, or that it has only just started.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        """`namespace` is what the server has."""
+        super().__init__(
+            f'could not look up the namespace "{namespace}", though it has it: it is slow, or has '
+            "only just started. Try again.",
+            RPCStatusCode.UNAVAILABLE,
+            b"",
+        )
+
+
 async def if_known(lookup: Awaitable[T]) -> T | None:
     """Returns the answer of a lookup by id; None if the server has nothing under that id.
 
@@ -34,5 +51,14 @@ async def if_known(lookup: Awaitable[T]) -> T | None:
 
 def is_namespace_missing(error: RPCError) -> bool:
     """Whether the error says that the namespace is missing, and not what is in it."""
-    failure = NamespaceNotFoundFailure.DESCRIPTOR
-    return any(detail.Is(failure) for detail in error.grpc_status.details)
+    return missing_namespace(error) is not None
+
+
+def missing_namespace(error: RPCError) -> str | None:
+    """Returns the namespace that the error says is missing; None if it says nothing of one."""
+    for detail in error.grpc_status.details:
+        if detail.Is(NamespaceNotFoundFailure.DESCRIPTOR):
+            failure = NamespaceNotFoundFailure()
+            detail.Unpack(failure)
+            return failure.namespace
+    return None

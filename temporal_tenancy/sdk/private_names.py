@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from google.protobuf.message import Message
 from temporalio import activity, workflow
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeNamespaceResponse
 
 # The guard reads the messages between the SDK's core and workflow code: no interceptor sees the
 # start before `__init__`, nor a command as it is sent. A public replacement would be an interceptor
@@ -23,6 +24,8 @@ from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, Work
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.service import RPCError, RPCStatusCode, ServiceClient
+
+from temporal_tenancy.sdk.lookups import NamespaceUnready, missing_namespace
 
 if TYPE_CHECKING:
     # The public property `ServiceClient.worker_service_client` returns it.
@@ -49,6 +52,7 @@ __all__ = [
 
 Response = TypeVar("Response", bound=Message)
 
+_DESCRIBE: Final = "describe_namespace"
 _TIME_IS_UP: Final = "Timeout expired"  # the message of the core's own timeout
 
 # The argument of the public method `WorkflowRunner.prepare_workflow`. A public replacement would
@@ -152,6 +156,23 @@ class CheckingServiceClient(ServiceClient):
                 setattr(bridge, name, service)
         return bridge
 
+    async def _has_namespace(self, namespace: str) -> bool:
+        """Whether the server has a namespace that it has just called missing."""
+        request = DescribeNamespaceRequest(namespace=namespace)
+        try:
+            await self._inner._rpc_call(
+                _DESCRIBE,
+                request,
+                DescribeNamespaceResponse,
+                service="workflow",
+                retry=False,
+                metadata={},
+                timeout=self.time_limit(_DESCRIBE, request),
+            )
+        except RPCError:
+            return False
+        return True
+
     async def _rpc_call(
         self,
         rpc: str,
@@ -174,6 +195,9 @@ class CheckingServiceClient(ServiceClient):
                 timeout=timeout or self.time_limit(rpc, req),
             )
         except RPCError as error:
+            missing = missing_namespace(error)
+            if missing and rpc != _DESCRIBE and await self._has_namespace(missing):
+                raise NamespaceUnready(missing) from None
             # The core calls a request cancelled whose time was up before the server answered.
             if error.status is not RPCStatusCode.CANCELLED or error.message != _TIME_IS_UP:
                 raise

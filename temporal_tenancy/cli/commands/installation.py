@@ -25,7 +25,8 @@ def doctor(
             min=1,
             max=60,
             metavar="SECONDS",
-            help="How long a relay, and then the workers, have to answer the probe.",
+            help="How long a relay, and then the workers, have to answer the probe; a try of the "
+            "fairness probe has three times as long.",
         ),
     ] = 10,
     json: Json = False,

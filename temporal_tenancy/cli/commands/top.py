@@ -24,12 +24,14 @@ def top(
     """Show queues, fan-outs under way, noisy tenants and workers, live until Ctrl-C."""
     from temporal_tenancy.cli import top
     from temporal_tenancy.cli.program import current_application
+    from temporal_tenancy.postgres.silent_servers import watching_for_silence
 
     if json or once or not out.is_terminal:
         perform(top.once(), json=json)
         return
     try:
         current_application()  # loads it, which registers its jobs
-        asyncio.run(top.watch(every))
+        with watching_for_silence():
+            asyncio.run(top.watch(every))
     except KeyboardInterrupt:
         return

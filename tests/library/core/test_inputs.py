@@ -42,7 +42,11 @@ def test_a_right_input_is_read_from_a_mapping_or_from_json(given: Any) -> None:
             "InvalidPayload: it does not fit: size: it is missing; "
             'sice: there is no such field (the nearest is "size").',
         ),
-        ("{", "InvalidPayload: it does not fit: Invalid JSON"),
+        (
+            "{",
+            'InvalidPayload: it does not fit: it must be JSON, as in {"name": "value"}, but ends '
+            "too soon.",
+        ),
         ("[]", "InvalidPayload: it does not fit: it must be an object."),
         ({"tenant_id": "a/b", "size": 1}, "TenantInvalid: 'a/b' is not a tenant id"),
     ],

@@ -78,6 +78,11 @@ async def test_a_probe_that_fails_half_way_leaves_nothing_open(fair: Client) -> 
     assert list((await probes(fair)).values()) == [WorkflowExecutionStatus.TERMINATED]
 
 
+async def test_a_server_without_time_for_it_is_told_by_what_it_did_not_do(fair: Client) -> None:
+    with pytest.raises(ProbeFailed, match=r"the server did not .* within .* s: it is busy, or"):
+        await fairness.probe(fair, within=timedelta(milliseconds=1))
+
+
 def test_too_few_tasks_are_no_verdict() -> None:
     with pytest.raises(ProbeFailed, match=f"only 2 of {FIRST + SECOND} tasks"):
         mean_rank([False, True])

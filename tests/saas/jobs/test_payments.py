@@ -269,8 +269,8 @@ async def test_of_two_alike_in_one_moment_the_one_that_was_sent_later_stands(
 
 
 INVALID: dict[str, tuple[bytes, str]] = {
-    "no JSON": (b"hello", "Invalid JSON"),
-    "no text": (b"\xff\xfe", "Invalid JSON"),
+    "no JSON": (b"hello", "it must be JSON, as in"),
+    "no text": (b"\xff\xfe", "it must be JSON, as in"),
     "no object": (b"[]", "it must be an object"),
     "no type": (b'{"timestamp": "2026-11-22T12:00:00Z", "data": {}}', "type: it is missing"),
     "no plan": (

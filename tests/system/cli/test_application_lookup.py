@@ -17,11 +17,11 @@ from temporal_tenancy import TenancyPlugin
 from temporal_tenancy.cli import Application, NotReachable, _application_lookup
 from temporal_tenancy.cli._application_lookup import (
     ApplicationAmbiguous,
-    ApplicationBroken,
     ApplicationMissing,
     ApplicationNotFound,
     find_application,
 )
+from temporal_tenancy.cli._broken_code import ApplicationBroken
 from temporal_tenancy.core.errors import ConfigurationError
 
 MAKES = """
@@ -163,7 +163,7 @@ def test_a_pyproject_that_says_it_wrongly_is_named(module: str, text: str, said:
         ("raise SystemExit('no')\n", "failed at {file}:1: SystemExit: no."),
         (
             "from pydantic import BaseModel\nclass S(BaseModel):\n    url: int\nS(url='s3cret')\n",
-            "failed at {file}:4: ValidationError: url: Input should be a valid integer",
+            "failed at {file}:4: ValidationError: url: it must be a whole number.",
         ),
     ],
 )

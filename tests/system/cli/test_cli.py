@@ -6,12 +6,10 @@ import dataclasses
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -42,7 +40,7 @@ from temporal_tenancy.cli import (
     _arguments as arguments,
 )
 from temporal_tenancy.cli import reaching as library_reaching
-from temporal_tenancy.cli._failures import _classified, report
+from temporal_tenancy.cli._failures import report
 from temporal_tenancy.cli._server_access import Temporal
 from temporal_tenancy.cli._verdicts import Check, Verdict
 from temporal_tenancy.cli.answers import Answer, Problem
@@ -377,15 +375,3 @@ def test_whatever_a_tenants_role_has_written_of_an_imports_encoding_it_is_shown(
 ) -> None:
     imported = Import(reading=reading)
     assert (imported.encoding_by, imported.candidates) == (None, [])
-
-
-@pytest.mark.parametrize("source", ["{}['plan']", "x = ("])
-def test_a_mistake_in_the_code_is_told_with_its_place(source: str, tmp_path: Path) -> None:
-    path = tmp_path / "evening.py"
-    path.write_text(f"\n{source}\n")
-    try:
-        runpy.run_path(str(path))
-    except (KeyError, SyntaxError) as error:
-        with use_program(PROGRAM):
-            _, _, message = _classified(error)
-    assert " (evening.py, line 2). This is a bug: " in message

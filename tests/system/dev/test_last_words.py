@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dev.devstack.last_words import Ending, ending, last_words
+from temporal_tenancy.cli import import_failure
 
 ROOT = Path("/project")
 
@@ -86,6 +88,29 @@ def test_an_error_of_the_machine_is_no_mistake(tmp_path: Path, error: str) -> No
 def test_a_refused_declaration_is_a_mistake() -> None:
     said = "ConfigurationError: Billing has no queue."
     assert ending(f"{line('worker.starting')}\n{said}", ROOT) == Ending(said, "", True)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        (
+            "x = (",
+            Ending("SyntaxError: '(' was never closed", "flows/billing.py, line 2", True),
+        ),
+        ("raise OSError('full')", Ending("OSError: full", "flows/billing.py, line 2", False)),
+    ],
+)
+def test_what_a_program_says_of_code_that_it_cannot_import_is_how_it_ended(
+    source: str, found: Ending, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "flows" / "billing.py"
+    path.parent.mkdir()
+    path.write_text(f"\n{source}\n")
+    with pytest.raises((SyntaxError, OSError)) as caught:
+        runpy.run_path(str(path))
+    said = import_failure(caught.value)
+    assert ending(f"{line('worker.starting')}\n{said}", tmp_path) == found
 
 
 @pytest.mark.parametrize("said", ["", "NotReachable: Temporal does not answer.", line("x.y")])

@@ -291,8 +291,15 @@ async def test_any_words_can_be_searched_for(web: Web, query: str) -> None:
     assert (answer.status_code, answer.json()) == (200, {"items": [], "next": None})
 
 
-@pytest.mark.parametrize("query", ["x" * 1_001, "a\x00b"])
-async def test_a_query_that_is_none_is_refused(web: Web, query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("x" * 1_001, "A query is at most 1,000 characters of text."),
+        ("a\x00b", "A query is text in UTF-8 without NUL characters. Leave out what is none."),
+    ],
+)
+async def test_a_query_that_is_none_is_refused(web: Web, query: str, said: str) -> None:
     async with web.client("acme") as client:
         answer = await client.get("/search", params={"q": query})
     assert (answer.status_code, problem_of(answer)) == (422, "QueryInvalid")
+    assert answer.json()["error"]["message"] == said
