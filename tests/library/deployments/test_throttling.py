@@ -16,7 +16,7 @@ from temporal_tenancy.cli._failures import _classified
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk import throttling
-from temporal_tenancy.sdk._private import CheckingServiceClient
+from temporal_tenancy.sdk.private_names import CheckingServiceClient
 from tests.fixtures.jobs.fan_out_control import Control
 from tests.library.deployments.test_versioned_workers import (
     NEW,

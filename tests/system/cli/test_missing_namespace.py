@@ -16,8 +16,8 @@ from dev.devstack.temporal_part import TemporalPart
 from processes.connect import reaching
 from temporal_tenancy.cli import NotReachable
 from temporal_tenancy.cli._temporal_connection import impatient
-from temporal_tenancy.sdk._private import CheckingServiceClient
 from temporal_tenancy.sdk.lookups import NamespaceUnready, if_known
+from temporal_tenancy.sdk.private_names import CheckingServiceClient
 from tests.library.sdk.test_lookups import ID, RUNS, Ask
 
 OTHERS: dict[str, Ask] = {
