@@ -161,6 +161,7 @@ class Program(Started):
         self._process: OwnedProcess | None = None
         self._ready_file = stack.directory / f"{name}.ready"
         self.ready: Mapping[str, Any] = {}  # what it said once it was ready
+        self._addresses: Mapping[str, str] = {}  # the stack's when it was started
 
     @property
     def process(self) -> OwnedProcess:
@@ -173,6 +174,11 @@ class Program(Started):
     def running(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.running
+
+    @property
+    def has_old_addresses(self) -> bool:
+        """Whether an address of the stack has changed since it was started."""
+        return self._addresses != self._stack.environment()
 
     def environment(self) -> dict[str, str]:
         """Returns the environment that the process actually has."""
@@ -251,6 +257,7 @@ class Program(Started):
         self._ready_file.unlink(missing_ok=True)
         self.ready = {}
         ready_file = ("--ready-file", str(self._ready_file))
+        self._addresses = dict(self._stack.environment())
         process = OwnedProcess(
             [sys.executable, *self._arguments, *options, *ready_file],
             log=self._stack.directory / f"{self.name}.log",

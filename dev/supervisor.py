@@ -44,6 +44,14 @@ class Part(Protocol):
         """Returns the last lines that it has written."""
 
 
+class Program(Part, Protocol):
+    """A program, which uses the servers."""
+
+    @property
+    def has_old_addresses(self) -> bool:
+        """Whether an address of the stack has changed since it was started."""
+
+
 @dataclass(frozen=True)
 class Restarts:
     """When a part that has died is started again, and when it is given up; in seconds."""
@@ -88,7 +96,7 @@ class Supervisor:
     def __init__(
         self,
         servers: Mapping[str, Part],
-        programs: Mapping[str, Part],
+        programs: Mapping[str, Program],
         *,
         progress: Progress,
         addresses: Callable[[], Mapping[str, str]],
@@ -113,6 +121,7 @@ class Supervisor:
         code = sources.snapshot() if code is None else code
         self._servers = [_Watched(name, part, code) for name, part in servers.items()]
         self._programs = [_Watched(name, part, code) for name, part in programs.items()]
+        self._by_name = programs
         self._progress = progress
         self._addresses = addresses
         self._moved = moved
@@ -293,17 +302,22 @@ class Supervisor:
         self._progress.say(f"  {then}")
 
     def _move(self) -> None:
-        """Starts the programs again, with the servers' new addresses."""
-        self._progress.say(
-            "A server is on another port, because another program has taken its own. Everything "
-            "that uses it starts again."
-        )
+        """Starts programs again, with the new addresses that they do not have."""
         self._known = dict(self._addresses())
         try:
             self._moved()
         except OSError as error:
             self._progress.say(f"The new addresses were not written: {printable(str(error))}")
-        going_on = [watched for watched in self._programs if not watched.given_up]
+        going_on = [
+            watched
+            for watched in self._programs
+            if not watched.given_up and self._by_name[watched.name].has_old_addresses
+        ]
+        if going_on:
+            self._progress.say(
+                "A server is on another port, because another program has taken its own. What uses "
+                "it starts again."
+            )
         for watched in going_on:
             with self._progress.phase(f"Stopping {watched.name}", after=SLOW_STOP):
                 watched.part.stop()

@@ -18,7 +18,7 @@ from dev.devstack.processes import OwnedProcess
 from dev.devstack.progress import Progress
 from dev.local_saas import CodeMistake
 from dev.sources import Sources
-from dev.supervisor import Part, Restarts, Supervisor
+from dev.supervisor import Part, Program, Restarts, Supervisor
 
 AT_ONCE = Restarts(pauses=(0.0, 0.0, 0.0), rest=0.0, steady=3600.0, reread=0.0)
 MISTAKE = CodeMistake("the worker", Ending("NameError: name 'x'", "workflows/a.py, line 3", True))
@@ -36,6 +36,7 @@ class Shell:
         self.error: Exception = PartMissing("it does not answer")
         self.before: Callable[[], object] = lambda: None  # is called in a start
         self.process: OwnedProcess | None = None
+        self.has_old_addresses = True
 
     @property
     def running(self) -> bool:
@@ -99,7 +100,7 @@ class Watch:
     def __init__(
         self,
         servers: Mapping[str, Part],
-        programs: Mapping[str, Part],
+        programs: Mapping[str, Program],
         restarts: Restarts = AT_ONCE,
         root: Path = Path("/nonexistent"),
     ) -> None:
@@ -344,14 +345,15 @@ def test_earlier_deaths_of_one_that_ran_for_long_are_forgotten(make: Make) -> No
 
 
 def test_programs_start_again_when_a_server_comes_back_elsewhere(make: Make) -> None:
-    server, worker = make(), make()
-    watch = Watch({"Temporal": server}, {"the worker": worker})
+    server, worker, door = make(), make(), make()
+    door.has_old_addresses = False  # it has found the new one itself
+    watch = Watch({"Temporal": server}, {"the worker": worker, "the door": door})
     watch.addresses = {"TEMPORAL_ADDRESS": "127.0.0.1:2"}
     said = watch.until(lambda: worker.starts == 2)
     assert watch.moves == ["127.0.0.1:2"]
     assert "A server is on another port" in said
     watch.supervisor.look()
-    assert (worker.starts, server.starts) == (2, 1)
+    assert (worker.starts, server.starts, door.starts) == (2, 1, 1)
 
 
 def test_what_a_program_has_written_cannot_steer_the_terminal(make: Make) -> None:
