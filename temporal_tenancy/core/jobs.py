@@ -272,7 +272,7 @@ class Registry(Mapping[str, Job]):
         if job is None:
             known = sorted(job.name for job in self._jobs.values() if job.kind == "tenant")
             has = f"Use one of: {', '.join(known)}." if known else "This process has none."
-            elsewhere = f" {has} Import the module that declares it in this process too."
+            elsewhere = f" {has} Jobs of a module that is not imported here are not known."
             hint = did_you_mean(name, self._jobs) or elsewhere
             raise UnknownJob(f"{name!r} is not a job.{hint}")
         return job

@@ -40,7 +40,7 @@ def refusal(error: BaseException) -> NotDeterministic | None:
         uses = f" through {name}" if what != name else ""
         return NotDeterministic(
             f"workflow code uses {what}{_place(error)}, which reaches outside the workflow{uses}. "
-            "Do it in an activity: use an activity for files, HTTP, databases and other processes."
+            "Use an activity for files, HTTP, databases and other processes."
         )
     if isinstance(error, NotImplementedError):
         frames = traceback.extract_tb(error.__traceback__)
@@ -48,7 +48,7 @@ def refusal(error: BaseException) -> NotDeterministic | None:
             called = expression_of(error)
             return NotDeterministic(
                 f"workflow code does input or output{f' with {called}' if called else ''}"
-                f"{_place(error)}. Do it in an activity: use an activity for HTTP, databases and "
+                f"{_place(error)}. Use an activity for HTTP, databases and "
                 "other processes."
             )
     return None
