@@ -18,7 +18,8 @@ from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.trace_context import client_plugins
-from temporal_tenancy.postgres.database import Database, database_url
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 

@@ -32,12 +32,12 @@ from temporal_tenancy.postgres._library_schema import (
     version_table,
 )
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import (
     MigrationBlocked,
     MigrationsBehind,
     is_lock_held,
 )
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.hardening import harden as take_away
 from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation, Roles
 from temporal_tenancy.postgres.lock_timeouts import milliseconds

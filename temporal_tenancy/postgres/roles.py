@@ -12,8 +12,8 @@ import psycopg
 from psycopg import sql
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import ExcessRights
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation, Roles
 from temporal_tenancy.postgres.role_checks import refuse_excess_rights
 from temporal_tenancy.postgres.secret_texts import hidden
