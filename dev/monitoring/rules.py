@@ -10,7 +10,7 @@ from temporal_tenancy.dead_letters.alert_words import DEAD_LETTERS, OLD_MESSAGES
 
 RUNBOOKS: Final = "docs/runbooks"
 PROGRAM: Final = "starter.py"  # of the commands in annotations
-ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|HopRefused"
+ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|StoreMismatch|HopRefused"
 
 
 @dataclass(frozen=True)

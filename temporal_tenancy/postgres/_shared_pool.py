@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from os import dup
-from queue import Empty
 from socket import SHUT_RDWR, socket
 from typing import Any
 from weakref import WeakSet
@@ -18,6 +17,7 @@ from sqlalchemy.pool import (
     PoolProxiedConnection,
 )
 from sqlalchemy.util import await_only
+from sqlalchemy.util.queue import Empty
 
 from temporal_tenancy.core.observations import ConnectionHeld, is_observed, observe
 from temporal_tenancy.postgres._connection_cap import ConnectionCap

@@ -158,7 +158,7 @@ def say_whose(fleet: Fleet, tenant: str, statement: str, *values: str | None) ->
     url, schema = fleet.where(tenant)
     with connect(url) as superuser:
         superuser.execute(
-            sql.SQL(statement).format(  # type: ignore[arg-type]
+            sql.SQL(statement).format(
                 sql.Identifier(schema, "store_identity"), *map(sql.Literal, values)
             )
         )
