@@ -67,7 +67,8 @@ _MAY_ALTER: Final = """
 # The roles that the policies on dead letters are for. To read them needs no right on the table.
 _POLICIES_OF: Final = """
     select
-        max(rolname) filter (where polname = 'tenant_access'),
+        -- Not the group of the stores' roles, whose name is the tenant role's and more.
+        min(rolname) filter (where polname = 'tenant_access'),
         max(rolname) filter (where polname = 'platform_access'),
         max(rolname) filter (where polname = 'relay_access')
     from pg_policy

@@ -7,19 +7,19 @@ role logs in, has none of these rights, and enters a store's role for a transact
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
 
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.installation import Installation, Roles
+from temporal_tenancy.postgres.role_checks import SHOWN, STORE_MARK
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
 
 GROUP_SUFFIX: Final = "_stores"
-STORE_MARK: Final = "Created by temporal-tenancy for stores, whose tenants are served by "
-"""The beginning of the comment on a store's role and on the group; the tenant role ends it."""
-
 IDENTITY: Final = "store_identity"
 """The table in each store that says which store it is, and whose."""
 
@@ -55,6 +55,18 @@ _IS_LIMITED: Final = """
     select from pg_policy
     where polrelid = %(name)s::regclass and polname = %(policy)s
         and %(group)s::regrole = any(polroles)
+"""
+# The tables and other relations outside its schema that a store's role has rights or policies on.
+_ELSEWHERE: Final = """
+    select distinct class.oid::regclass::text
+    from pg_shdepend
+    left join pg_policy on classid = 'pg_policy'::regclass and pg_policy.oid = objid
+    join pg_class as class
+        on class.oid = polrelid or classid = 'pg_class'::regclass and class.oid = objid
+    where dbid = (select oid from pg_database where datname = current_database())
+        and refclassid = 'pg_authid'::regclass and refobjid = %(role)s::regrole
+        and class.relnamespace <> %(schema)s::regnamespace
+    order by 1
 """
 _UUIDV7: Final = "select from pg_proc where proname = 'uuidv7' and pronamespace = %s::regnamespace"
 _INHERITS: Final = "select rolinherit from pg_roles where rolname = %s"
@@ -102,7 +114,7 @@ def admit_stores(connection: psycopg.Connection[Any], installation: Installation
             )
         )
     for name, attribute, privilege in connection.execute(_LACKING, parameters).fetchall():
-        columns = sql.SQL("")
+        columns: sql.Composable = sql.SQL("")
         if attribute is not None:
             columns = sql.SQL(" ({})").format(sql.Identifier(attribute))
         connection.execute(
@@ -151,6 +163,17 @@ def make_store_role(
             f"it would have those of every store at once. Run ALTER ROLE {roles.tenant} NOINHERIT."
         )
     _execute(connection, "grant {} to {}", role, roles.tenant)
+
+
+def refuse_elsewhere(connection: psycopg.Connection[Any], role: str, schema: str) -> None:
+    """Raises `ExcessRights` if a store's role has rights or policies outside its schema."""
+    found = connection.execute(_ELSEWHERE, {"role": role, "schema": schema}).fetchall()
+    if found:
+        tables = ", ".join(printable(name) for (name,) in found[:SHOWN])
+        raise ExcessRights(
+            f"the role {role} has rights on {tables}, outside its store's schema {schema}. Let the "
+            "migrations name no schema: the search_path says which one they run in."
+        )
 
 
 def make_identity(
@@ -228,8 +251,6 @@ def _has_usage(connection: psycopg.Connection[Any], role: str, schema: str) -> b
     return connection.execute(query, [role, schema]).fetchone() == (True,)
 
 
-def _execute(connection: psycopg.Connection[Any], statement: str, *names: str) -> None:
+def _execute(connection: psycopg.Connection[Any], statement: LiteralString, *names: str) -> None:
     """Runs a grant with these identifiers in its places."""
-    connection.execute(
-        sql.SQL(statement).format(*map(sql.Identifier, names))  # type: ignore[arg-type]
-    )
+    connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
