@@ -12,7 +12,7 @@ from sqlalchemy import URL
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import PUBLIC, Installation
 from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.postgres.role_checks import STORE_MARK

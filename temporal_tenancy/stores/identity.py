@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import StoreRow
-from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import PUBLIC, quoted
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.store_roles import IDENTITY

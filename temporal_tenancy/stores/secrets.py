@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.redaction import never_repeat
-from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.stores.errors import ConnectionSecretMissing
 
