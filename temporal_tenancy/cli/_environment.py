@@ -16,7 +16,13 @@ from temporal_tenancy.cli.program import Login, current_program, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
+<<<<<<< HEAD
 from temporal_tenancy.postgres.database import Database, database_url
+=======
+from temporal_tenancy.core.trace_context import client_plugins
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_urls import database_url
+>>>>>>> wip17-store17
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 
