@@ -21,6 +21,7 @@ from temporal_tenancy.core.trace_context import client_plugins
 from temporal_tenancy.postgres.database import Database, database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
+from temporal_tenancy.stores.secrets import FileConnectionSecrets
 
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 
@@ -41,6 +42,14 @@ def login(variable: str | None, whose: str) -> Login:
         except ConfigurationError as error:
             raise ConfigurationError(f"{variable}: {error}") from None
     return Login(variable, url)
+
+
+def connection_secrets(variable: str | None) -> FileConnectionSecrets | None:
+    """Returns the folder that `variable` names; None where it is not set."""
+    url = os.environ.get(variable) or None if variable is not None else None
+    if variable is None or url is None:
+        return None
+    return FileConnectionSecrets.from_url(url, variable)
 
 
 class Connections:
