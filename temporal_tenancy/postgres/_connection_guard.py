@@ -75,11 +75,8 @@ class _Stamp:
     transaction: RootTransaction | None
     tenant_id: str
     clock: TransactionClock | None
-<<<<<<< HEAD
     times: TransactionTimes
-=======
     store: str | None  # its name; None: the shared one
->>>>>>> wip17-store17
     being_set: bool = False  # True: lets the statement through that sets the tenant
 
 
@@ -87,13 +84,9 @@ class _Stamp:
 def stamp(
     connection: Connection,
     tenant_id: str,
-<<<<<<< HEAD
     limits: SessionLimits,
     clock: TransactionClock | None = None,
-=======
-    clock: TransactionClock | None = None,
     store: str | None = None,
->>>>>>> wip17-store17
 ) -> Iterator[None]:
     """Marks the transaction of `connection` as `tenant_id`'s; the block must set it on the server.
 
@@ -102,12 +95,8 @@ def stamp(
     raises, the mark is removed and the transaction cannot be used.
     """
     transaction = connection.get_transaction()
-<<<<<<< HEAD
     times = TransactionTimes(limits)
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, being_set=True)
-=======
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, store, being_set=True)
->>>>>>> wip17-store17
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, store, being_set=True)
     try:
         with own_statements(connection.connection.dbapi_connection):
             yield
@@ -117,11 +106,7 @@ def stamp(
         if not connection.invalidated:
             connection.info.pop(_STAMP, None)
         raise
-<<<<<<< HEAD
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times)
-=======
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, store)
->>>>>>> wip17-store17
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, store)
 
 
 def guard_tenant_engine(engine: Engine) -> None:
@@ -286,20 +271,19 @@ def _translate_error(context: ExceptionContext) -> BaseException | None:
     return None
 
 
-<<<<<<< HEAD
 def _limit_reached(connection: Connection | None) -> DatabaseProblem | None:
     """Returns the error for the limit that the lost connection's transaction had reached."""
     if connection is None or connection.invalidated:
         return None
     stamped = connection.info.get(_STAMP)
     return stamped.times.limit_reached() if isinstance(stamped, _Stamp) else None
-=======
+
+
 def _store_of(connection: Connection | None) -> str | None:
     if connection is None or connection.invalidated:
         return current_store()
     stamped = connection.info.get(_STAMP)
     return stamped.store if isinstance(stamped, _Stamp) else current_store()
->>>>>>> wip17-store17
 
 
 def _reset_connection(

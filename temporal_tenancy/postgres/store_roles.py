@@ -93,6 +93,16 @@ def store_roles(connection: psycopg.Connection[Any], roles: Roles) -> list[str]:
     return [role for (role,) in found]
 
 
+def store_schemas(connection: psycopg.Connection[Any], roles: Roles) -> list[str]:
+    """Returns the schemas of stores in this database, which have the names of their roles."""
+    found = connection.execute(
+        "select nspname::text from pg_namespace "
+        "where obj_description(oid, 'pg_namespace') = %s order by nspname",
+        [mark_of(roles)],
+    ).fetchall()
+    return [schema for (schema,) in found]
+
+
 def admit_stores(connection: psycopg.Connection[Any], installation: Installation) -> None:
     """Gives the group what the tenant role has on the library's tables in this database.
 

@@ -194,18 +194,13 @@ def _stamp_transaction(
     limits: SessionLimits = session.info[SESSION_LIMITS]
     counted = counts_transactions(connection.dialect)
     clock: TransactionClock | None = session.info[SESSION_CLOCK]
-<<<<<<< HEAD
-    with stamp(connection, tenant, limits, clock):
-        connection.execute(_set_tenant(limits, counted), {"tenant": tenant})
-=======
     store: Store | None = session.info.get(SESSION_STORE)
     first = _set_tenant(limits, counted)
-    with stamp(connection, tenant, clock, None if store is None else store.name):
+    with stamp(connection, tenant, limits, clock, None if store is None else store.name):
         if store is None:
             connection.execute(first, {"tenant": tenant})
         else:
             enter_store(connection, store, tenant, first.text)
->>>>>>> wip17-store17
     if clock is not None and not counted:
         clock.begin(limits.transaction)
 

@@ -7,8 +7,8 @@ from alembic import op
 
 from temporal_tenancy.postgres.installation import current_installation, quoted
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 _ISOLATIONS = "isolation in ('shared', 'schema', 'database')"
 
