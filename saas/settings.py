@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = None  # smtp://user:password@host:port, or smtps://
     mail_from: str = "Airline metering <no-reply@saas.example>"
     secrets_url: str | None = None  # file:///folder with one folder of credentials per tenant
+    connections_url: str | None = None  # file:///folder with the URLs of tenants' own databases
 
     outgoing_http_allow: str = ""  # host:port, ...: allowed though not public, also without TLS
 

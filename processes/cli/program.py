@@ -24,6 +24,7 @@ def load() -> Application:
     from saas.queues import Queue
     from saas.settings import load_settings, refuse_misspelled_settings
     from temporal_tenancy.cli import Application, Login, say
+    from temporal_tenancy.stores import FileConnectionSecrets
 
     how = how_to_start(connect.HOW_TO_START)
     if (stack := use_running_stack()) is not None:
@@ -48,6 +49,11 @@ def load() -> Application:
         worker="worker.py --queue {queue}",
         how_to_start=how,
         start_relay="worker.py --relay",
+        connections=(
+            None
+            if settings.connections_url is None
+            else FileConnectionSecrets.from_url(settings.connections_url, "CONNECTIONS_URL")
+        ),
         failures=_failures,
     )
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import psycopg
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
+from temporal_tenancy.postgres.database_urls import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.secret_texts import hidden
 
 APPLICATION_NAME: Final = "temporal-tenancy migrations"

@@ -32,12 +32,12 @@ from temporal_tenancy.postgres._library_schema import (
     version_table,
 )
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import (
     MigrationBlocked,
     MigrationsBehind,
     is_lock_held,
 )
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.hardening import harden as take_away
 from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation, Roles
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
@@ -293,19 +293,50 @@ def run_migrations(metadata: MetaData) -> None:
         context.run_migrations()
 
 
+def upgrade_schema(
+    connection: Connection,
+    owner: psycopg.Connection[Any],
+    schema: str,
+    environments: Sequence[MigrationEnvironment],
+    installation: Installation,
+) -> None:
+    """Runs the application's migrations that `schema` lacks, for the tables of one store.
+
+    The versions stand in tables of that schema. Unqualified names mean the objects in it alone: an
+    object of another schema that has the same name, as in `public`, is never found instead. That
+    lasts for the connection, since a migration may commit in between.
+
+    Args:
+        connection: that of `owners_transaction()`.
+        owner: likewise.
+        schema: the schema of the store.
+        environments: those of the application's tenant-owned tables.
+        installation: where the library's tables are; its tenant role is the store's.
+    """
+    search_only(owner, schema)
+    for environment in environments:
+        with _ALEMBIC:
+            command.upgrade(alembic_config(environment, connection, installation, schema), "head")
+        grant_version(owner, environment, installation)
+
+
 def alembic_config(
     environment: MigrationEnvironment,
     connection: Connection | None,
     installation: Installation | None = None,
+    schema: str | None = None,
 ) -> Config:
     """Returns Alembic's settings for `environment`, without a configuration file.
 
     `installation` says where the library's tables are; None: in `public`, as in earlier releases.
+    `schema` is that of an application's version table; None: the first of the search_path.
     """
     there = installation or Installation(PUBLIC)
     config = Config(attributes={"connection": connection, ATTRIBUTE: there})
     if environment in LIBRARY:
-        config.set_main_option("version_table_schema", there.schema)
+        schema = there.schema
+    if schema is not None:
+        config.set_main_option("version_table_schema", schema)
     config.set_main_option("script_location", environment.script_location)
     config.set_main_option("version_table", environment.version_table)
     return config
@@ -341,7 +372,7 @@ class _Blocked(Exception):
 def _migrate(run: _Run, alone: bool) -> None:
     """Runs everything in one transaction; `alone`: no other call migrates."""
     roles = run.installation.roles
-    with _transaction(run.owner_url) as (connection, owner):
+    with owners_transaction(run.owner_url) as (connection, owner):
         owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         if not alone:
             with _made_meanwhile(run.patience):
@@ -388,7 +419,7 @@ def _be_the_first(owner: psycopg.Connection[Any]) -> None:
 
 
 @contextmanager
-def _transaction(owner_url: str) -> Iterator[tuple[Connection, psycopg.Connection[Any]]]:
+def owners_transaction(owner_url: str) -> Iterator[tuple[Connection, psycopg.Connection[Any]]]:
     """Opens the owner's transaction, for Alembic and for the driver; an error rolls it back."""
     with connect(owner_url) as owner:
         owner.autocommit = False

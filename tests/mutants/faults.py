@@ -42,6 +42,7 @@ from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
+from tests.mutants.stores import STORE_FAULTS
 from tests.mutants.tenant_ids import TENANT_ID_FAULTS
 from tests.mutants.tls import TLS_FAULTS
 
@@ -299,6 +300,7 @@ _ALL: Final = [
     *MESSAGE_FAULTS,
     *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
+    *STORE_FAULTS,
     *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,

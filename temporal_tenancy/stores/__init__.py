@@ -1,0 +1,85 @@
+"""Stores: where tenants' rows are, made before they sign up, and found at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from temporal_tenancy.core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from temporal_tenancy.stores.directory import ControlPlaneStores
+    from temporal_tenancy.stores.errors import (
+        ConnectionSecretMissing,
+        NoStoreFree,
+        StoreDraining,
+        StoreExists,
+        StoreFull,
+        StoreInUse,
+        StoreNotReady,
+        StorePreparationFailed,
+        StoreRefused,
+        StoreUnknown,
+        StoreUnreachable,
+    )
+    from temporal_tenancy.stores.placement import (
+        FreeStore,
+        NewTenant,
+        Placement,
+        PlacementPolicy,
+    )
+    from temporal_tenancy.stores.preparation import Preparation
+    from temporal_tenancy.stores.registry import KnownStore, Stores
+    from temporal_tenancy.stores.secrets import ConnectionSecrets, FileConnectionSecrets
+    from temporal_tenancy.stores.sign_up import SignUp
+
+__all__ = [
+    "ConnectionSecretMissing",
+    "ConnectionSecrets",
+    "ControlPlaneStores",
+    "FileConnectionSecrets",
+    "FreeStore",
+    "KnownStore",
+    "NewTenant",
+    "NoStoreFree",
+    "Placement",
+    "PlacementPolicy",
+    "Preparation",
+    "SignUp",
+    "StoreDraining",
+    "StoreExists",
+    "StoreFull",
+    "StoreInUse",
+    "StoreNotReady",
+    "StorePreparationFailed",
+    "StoreRefused",
+    "StoreUnknown",
+    "StoreUnreachable",
+    "Stores",
+]
+
+_WHERE: Final = {
+    "ConnectionSecretMissing": "errors",
+    "ConnectionSecrets": "secrets",
+    "ControlPlaneStores": "directory",
+    "FileConnectionSecrets": "secrets",
+    "FreeStore": "placement",
+    "KnownStore": "registry",
+    "NewTenant": "placement",
+    "NoStoreFree": "errors",
+    "Placement": "placement",
+    "PlacementPolicy": "placement",
+    "Preparation": "preparation",
+    "SignUp": "sign_up",
+    "StoreDraining": "errors",
+    "StoreExists": "errors",
+    "StoreFull": "errors",
+    "StoreInUse": "errors",
+    "StoreNotReady": "errors",
+    "StorePreparationFailed": "errors",
+    "StoreRefused": "errors",
+    "StoreUnknown": "errors",
+    "StoreUnreachable": "errors",
+    "Stores": "registry",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

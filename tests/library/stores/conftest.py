@@ -1,0 +1,61 @@
+"""A preparation of stores on the test's own database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.installation import Roles
+from temporal_tenancy.postgres.store_roles import store_roles
+from temporal_tenancy.stores.preparation import Preparation
+from temporal_tenancy.stores.secrets import FileConnectionSecrets
+from tests.fixtures.tables.models import TABLES
+
+
+@pytest.fixture
+def connection_secrets(tmp_path: Path) -> FileConnectionSecrets:
+    return FileConnectionSecrets(tmp_path / "connections")
+
+
+@pytest.fixture
+def preparation(
+    database_urls: DatabaseUrls, connection_secrets: FileConnectionSecrets
+) -> Iterator[Preparation]:
+    """Stores with the tests' tables; their roles, which the whole server has, go with the test."""
+    yield Preparation(
+        database_urls.owner,
+        application=[TABLES],
+        tenant_url=database_urls.tenant,
+        platform_url=database_urls.platform,
+        relay_url=database_urls.relay,
+        secrets=connection_secrets,
+    )
+    with connect(database_urls.owner) as owner:
+        for role in store_roles(owner, Roles()):
+            owner.execute(f'drop schema if exists "{role}" cascade'.encode())
+            owner.execute(f'drop role "{role}"'.encode())
+
+
+@pytest.fixture
+def owner(database_urls: DatabaseUrls) -> Iterator[psycopg.Connection]:
+    with connect(database_urls.owner) as connection:
+        yield connection
+
+
+@pytest.fixture
+def tenants_login(database_urls: DatabaseUrls) -> Iterator[psycopg.Connection]:
+    """A connection with the tenants' login, past the library's guards."""
+    with connect(database_urls.tenant) as connection:
+        yield connection
+
+
+@pytest.fixture
+def other_database(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
+    """An empty database for a store."""
+    yield postgres.create_database("a_store")
+    postgres.drop_database("a_store")
