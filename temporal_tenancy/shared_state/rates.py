@@ -99,34 +99,39 @@ async def platform_rate_limit(
     *parts: str,
     away: Away = "local",
     wait: timedelta = timedelta(0),
+    counts: bool = True,
 ) -> None:
     """Counts a call of whatever tenant; returns once the rate that all tenants share admits it.
 
     One tenant can use up the whole rate: ask for `tenant_rate_limit` first, with a smaller one.
 
-    Args and Raises: as for `tenant_rate_limit`, but that it needs no scope.
+    Args and Raises: as for `tenant_rate_limit`, but that it needs no scope, and that one which
+    does not count (`counts=False`) only asks whether the rate would admit a call.
     """
-    await _admit(platform_key("rate", name, *parts), encoded((name, *parts)), rate, away, wait)
+    key, shown = platform_key("rate", name, *parts), encoded((name, *parts))
+    await _admit(key, shown, rate, away, wait, counts=counts)
 
 
-async def _admit(key: str, name: str, rate: Rate, away: Away, wait: timedelta) -> None:
+async def _admit(
+    key: str, name: str, rate: Rate, away: Away, wait: timedelta, *, counts: bool = True
+) -> None:
     state, loop = current_shared_state(), asyncio.get_running_loop()
     until = loop.time() + wait.total_seconds()
     item = RateLimitItemPerSecond(rate.calls, int(rate.per.total_seconds()))
-    while (pause := await _refused(state, item, key, name, away)) is not None:
+    while (pause := await _refused(state, item, key, name, away, counts)) is not None:
         if loop.time() + pause > until:
             raise RateLimited(name, timedelta(seconds=pause))
         await asyncio.sleep(pause)
 
 
 async def _refused(
-    state: SharedState, item: RateLimitItemPerSecond, key: str, name: str, away: Away
+    state: SharedState, item: RateLimitItemPerSecond, key: str, name: str, away: Away, counts: bool
 ) -> float | None:
     """Counts a call; returns after how many seconds to try again, or None if it is admitted."""
     if state.client is not None:
         shared = _limiter(state, "shared")
         try:
-            return await state.call(lambda client: _hit(shared, item, key))
+            return await state.call(lambda client: _hit(shared, item, key, counts))
         except SharedStateUnavailable as error:
             if away == "allow":
                 return None
@@ -134,13 +139,13 @@ async def _refused(
                 raise RateUnavailable(
                     f"the rate {name} is not known. {error.message} It admits nothing meanwhile."
                 ) from None
-    return await _hit(_limiter(state, "local"), item, key)
+    return await _hit(_limiter(state, "local"), item, key, counts)
 
 
 async def _hit(
-    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItemPerSecond, key: str
+    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItemPerSecond, key: str, counts: bool
 ) -> float | None:
-    if await limiter.hit(item, key):
+    if await (limiter.hit(item, key) if counts else limiter.test(item, key)):
         return None
     resets_at = (await limiter.get_window_stats(item, key)).reset_time
     return min(max(resets_at - time.time(), RETRY_MIN), float(item.get_expiry()))

@@ -41,10 +41,9 @@ async def test_each_tenant_has_its_own_values(state: SharedState) -> None:
     for tenant, cents in (("acme", 1), ("globex", 2)):
         with sharing(state, tenant):
             await PRICES.set(Price(cents=cents), "seat")
-    for tenant, cents in (("acme", 1), ("globex", 2), ("initech", None)):
+    for tenant, price in (("acme", Price(cents=1)), ("globex", Price(cents=2)), ("initech", None)):
         with sharing(state, tenant):
-            found = await PRICES.get("seat")
-            assert (found and found.cents) == cents
+            assert await PRICES.get("seat") == price
 
 
 async def test_every_key_names_its_tenant_and_has_an_end(
