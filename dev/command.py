@@ -231,6 +231,8 @@ def _show(stack: Stack, programs: Mapping[str, Program], progress: Progress) -> 
         ("mail", f"{addresses['SMTP_URL']}, kept in {_shown(mail)}"),
         ("worker's health", programs["the worker"].ready.get("health", "not started")),
         ("relay's health", programs["the relay"].ready.get("health", "not started")),
+        ("door's health", programs["the HTTP door"].ready.get("health", "not started")),
+        ("metrics", "/metrics of each of these"),
         ("logs", f"{_shown(stack.directory)}/{{worker,relay,web}}.log"),
     ):
         progress.say(f"  {what:16} {where}")

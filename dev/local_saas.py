@@ -70,12 +70,24 @@ def starter(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0)
     return json.loads(starter_text(stack, *arguments, "--json", owner=owner, expect=expect))
 
 
-def starter_text(stack: Stack, *arguments: str, owner: bool = False, expect: int = 0) -> str:
-    """Runs `starter.py ARGUMENTS` as `starter` does, and returns its text output."""
+def starter_text(
+    stack: Stack,
+    *arguments: str,
+    owner: bool = False,
+    expect: int = 0,
+    columns: int | None = None,
+) -> str:
+    """Runs `starter.py ARGUMENTS` as `starter` does, and returns its text output.
+
+    `columns` is the width that it has for that; None: its own choice.
+    """
+    environ = stack.process_environment(owner=owner)
+    if columns is not None:
+        environ = {**environ, "COLUMNS": str(columns)}
     done = subprocess.run(
         [sys.executable, "starter.py", *arguments],
         cwd=HERE,
-        env=stack.process_environment(owner=owner),
+        env=environ,
         capture_output=True,
         text=True,
         check=False,
@@ -278,7 +290,7 @@ class Door(Program):
 
     def _port_options(self) -> tuple[list[str], dict[str, str]]:
         port = urlsplit(self._stack.environment()["WEB_URL"]).port
-        return ["--port", str(port)], {}
+        return ["--port", str(port)], {"WEB_HEALTH_PORT": "0"}  # with the metrics
 
     def _lose_port(self) -> None:
         outside = self._stack.outside

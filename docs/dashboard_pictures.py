@@ -50,7 +50,7 @@ IMAGES: Final = Path(__file__).parent / "images"
 SECONDS: Final = 120.0  # of load
 SCRAPED_EVERY: Final = 2  # seconds
 COLUMNS: Final = 2
-PANEL: Final = (7.0, 2.8)  # inches
+PANEL: Final = (8.5, 2.8)  # inches
 BROKEN: Final = "f9"  # a flight with a negative distance, in April
 BACKFILLED: Final = ("--from", "2013-02-01", "--to", "2013-12-01")
 SHARES: Final = {"ua": 1, "b6": 2, "dl": 4, "aa": 4, "mq": 8, "wn": 20}  # asks each n-th time
@@ -183,7 +183,8 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: _clock(at)))
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper left", framealpha=0.6, ncols=2 if len(lines) > 6 else 1)
+    # Beside the graph, where it covers no line.
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False)
 
 
 def _clock(at: float) -> str:

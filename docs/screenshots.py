@@ -1,6 +1,6 @@
 """`make screenshots`: the Web UI as operators see it, in a fan-out in which one tenant failed.
 
-Then the HTTP door's pages, as tenants' people see them.
+Then `starter.py top`, and the HTTP door's pages, as tenants' people see them.
 
 Like `make demo`, it works in a temporary folder. It takes a picture only once the page shows the
 expected words, so this also tests what operators see.
@@ -29,6 +29,7 @@ from dev.devstack.stack import Stack, without_servers
 from dev.local_saas import CommandFailed
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
 from docs.page_pictures import take_pages
+from docs.top_picture import take_top
 from temporal_tenancy import Database
 from temporal_tenancy.cli import exit_process
 
@@ -122,6 +123,8 @@ def take(folder: Path, scratch: Path) -> Sequence[Path]:
         with _browser(executable, scratch / "browser") as browser:
             page = browser.pages[0]
             taken = [_take(page, picture, folder) for picture in _pictures(stack)]
+            with local_saas.relay(stack):
+                taken.append(take_top(browser.new_page(), stack, folder))
             taken += take_pages(browser.new_page(), stack, folder, scratch)
         return [*taken, _draw_load(stack, folder)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
@@ -14,7 +13,6 @@ from temporal_tenancy import ConfigurationError, Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
-from temporal_tenancy.core import client_plugins
 from temporal_tenancy.shared_state import SharedState
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from temporal_tenancy import Feature
     from temporal_tenancy.dead_letters import AlertSink
 
-CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 # Packages that workflow modules import. The workflow modules themselves stay in the sandbox. A
 # second structlog, imported inside the sandbox, would lack this process's configuration.
 PASSTHROUGH: Final = ("activities", "saas", "structlog")
@@ -143,21 +140,17 @@ async def connect_client(
         ConfigurationError: Temporal's settings cannot be read.
     """
     # Imported here: a command that asks only the database uses none of the features.
-    from temporalio.client import Client
-
     from temporal_tenancy import TenancyPlugin
+    from temporal_tenancy.cli import connect_temporal
     from temporal_tenancy.everything import everything
 
-    config = temporal_config()
     plugin = TenancyPlugin(
         directory=None if database is None else ControlPlaneDirectory(database),
         features=[*everything(database, alerts=alerts), *features],
         passthrough=PASSTHROUGH,
     )
     with reaching_servers(_address, ADVICE, connecting=True):
-        return await Client.connect(
-            **config, plugins=[plugin, *client_plugins()], connect_timeout=CONNECT_TIMEOUT
-        )
+        return await connect_temporal([plugin])
 
 
 @contextmanager

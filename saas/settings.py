@@ -113,6 +113,7 @@ class Settings(BaseSettings):
     alert_webhook_url: SecretStr | None = None  # receives operators' alerts
     alert_webhook_secret: SecretStr | None = None  # whsec_..., signs those alerts
     alert_mail_to: str | None = None
+    runbooks_url: str | None = None  # before the path of an alert's page; None: the path alone
 
     metrics_token: SecretStr | None = None  # what a scrape needs; None: nothing
     metrics_collect_seconds: Annotated[float, Field(gt=0)] = 15.0  # between a relay's questions

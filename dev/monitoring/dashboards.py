@@ -89,7 +89,16 @@ OVERVIEW: Final = Board(
             "short",
             (Query("max(sum by (instance) (tenancy_dead_letters_open)) or vector(0)", "open"),),
         ),
-        Panel("Workers, by queue", "short", (Query("max by (queue) (tenancy_queue_workers)"),)),
+        Panel(
+            "Workers, by queue and whether they are of the current version",
+            "short",
+            (
+                Query(
+                    "max by (queue, current) (tenancy_queue_workers)",
+                    "{{queue}}: current {{current}}",
+                ),
+            ),
+        ),
         Panel(
             "Connections in use and sessions that wait",
             "short",

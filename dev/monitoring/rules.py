@@ -9,6 +9,9 @@ from typing import Any, Final
 from temporal_tenancy.dead_letters.alert_words import DEAD_LETTERS, OLD_MESSAGES, AlertWords
 
 RUNBOOKS: Final = "docs/runbooks"
+# Before the path of a page, where the external label `runbooks` of Prometheus says where the
+# project's tree can be read.
+BASE: Final = "{{ with $externalLabels.runbooks }}{{ . }}/{{ end }}"
 PROGRAM: Final = "starter.py"  # of the commands in annotations
 ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|HopRefused"
 
@@ -34,6 +37,8 @@ class Rule:
 def _words(title: str, page: str, command: str) -> AlertWords:
     return AlertWords(title, f"{RUNBOOKS}/{page}.md", command)
 
+
+WORKERS: Final = "max by (queue, kind) (sum without (current) (tenancy_queue_workers))"
 
 RULES: Final = (
     Rule(
@@ -96,12 +101,26 @@ RULES: Final = (
     ),
     Rule(
         "TenancyWorkerGone",
-        "max by (queue, kind) (tenancy_queue_workers)",
+        WORKERS,
         "< 1",
         "3m",
         "page",
         "No worker polls the queue {{ $labels.queue }} for {{ $labels.kind }} tasks.",
         _words("A queue has no worker", "worker-gone", "doctor"),
+    ),
+    Rule(
+        "TenancyCurrentVersionGone",
+        f'max by (queue, kind) (tenancy_queue_workers{{current="yes"}}) and ({WORKERS} > 0)',
+        "< 1",
+        "3m",
+        "page",
+        "No worker of the current version polls the queue {{ $labels.queue }} for "
+        "{{ $labels.kind }} tasks: new runs wait.",
+        _words(
+            "A queue has no worker of the current version",
+            "current-version-gone",
+            "deployments list",
+        ),
     ),
     Rule(
         "TenancyRelayGone",
@@ -131,6 +150,15 @@ RULES: Final = (
         "force.",
         _words("A process is out of date", "process-out-of-date", "doctor"),
     ),
+    Rule(
+        "TenancyCollectedInPart",
+        "max by (source) (tenancy_collected_in_part)",
+        "> 0",
+        "15m",
+        "ticket",
+        "The {{ $labels.source }} has more rows than are counted: its counts are too low.",
+        _words("Counts of a gauge are too low", "collected-in-part", "outbox list"),
+    ),
 )
 
 
@@ -149,7 +177,7 @@ def as_group(rules: Sequence[Rule]) -> dict[str, Any]:
                         "annotations": {
                             "title": rule.words.title,
                             "summary": rule.summary,
-                            "runbook": rule.words.runbook,
+                            "runbook": f"{BASE}{rule.words.runbook}",
                             "command": f"{PROGRAM} {rule.words.command}",
                         },
                     }

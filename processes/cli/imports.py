@@ -38,6 +38,7 @@ from temporal_tenancy.cli import (
     lines,
     minute,
     operator,
+    say_where,
     servers,
     warn_without_worker,
     when,
@@ -89,6 +90,9 @@ async def start(
                 batch_size=batch_size,
             )
         if wait:
+            if not quiet:
+                workflow_id = str(WorkflowId(owner, JOB, str(import_id)))
+                say_where(workflow_id, "is requested.", connections.link(workflow_id))
             await warn_without_worker(connections.client, job.queue)
             await _follow(connections, owner, import_id, quiet=quiet)
         return await _answer(connections, owner, import_id)

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from processes.lifecycle.build import release
+from processes.lifecycle.build import version_of
 from saas.database.environment import TENANT_DATA
 from saas.settings import Settings
 from temporal_tenancy.cli import temporal_config
@@ -38,7 +38,7 @@ def this_process(kind: str, identity: str, serves: str, settings: Settings) -> R
         kind=kind,
         identity=identity,
         serves=serves,
-        version=release(),
+        version=version_of(settings),
         configuration=configuration(settings),
         revisions=newest_revisions([TENANT_DATA]),
         started_at=datetime.now(UTC),

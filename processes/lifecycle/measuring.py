@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from processes.connect import plain
-from processes.lifecycle.build import release
+from processes.lifecycle.build import version_of
 from processes.lifecycle.configuration import configuration
 from saas.settings import Settings
 from temporal_tenancy import Feature
@@ -15,7 +15,7 @@ def measuring(settings: Settings) -> tuple[Feature, Scrape]:
     """Returns the feature that measures this process, and what its `/metrics` answers with."""
     feature = metrics(
         noisiest=settings.metrics_tenants,
-        code_version=release(),
+        code_version=version_of(settings),
         configuration=configuration(settings),
     )
     assert feature.exposes is not None

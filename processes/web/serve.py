@@ -128,7 +128,9 @@ async def _serve(listening: Listening, settings: Settings) -> None:
                 announced(engines, me),
                 metered(engines),
             ):
-                await _answer(server, door, socket_, stop, listening, health, address, delay)
+                await _answer(
+                    server, door, socket_, stop, listening, health, address, delay, me.version
+                )
         finally:
             await state.close()
             await engines.dispose()
@@ -174,12 +176,13 @@ async def _answer(
     health: Health,
     health_address: str | None,
     drain_delay: timedelta,
+    version: str,
 ) -> None:
     address = f"http://{listening.host}:{listener.getsockname()[1]}"
     answering = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await stop.until_ended(answering, asyncio.create_task(server.answering.wait()))
-        log.info("web.started", url=address, health=health_address)
+        log.info("web.started", url=address, health=health_address, version=version)
         if listening.ready_file is not None:
             write_ready_file(listening.ready_file, url=address, health=health_address or address)
         await stop.requested.wait()

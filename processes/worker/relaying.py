@@ -12,6 +12,7 @@ from typing import Final
 from temporalio.client import Client
 
 from processes.connect import HOW_TO_START, connect_client, plain
+from processes.lifecycle.build import version_of
 from processes.lifecycle.configuration import this_process
 from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import (
@@ -98,6 +99,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                 identity=process.identity,
                 health_host=process.health_host,
                 health_port=process.health_port,
+                version=version_of(settings),
                 scrape=scrape,
                 ready_file=process.ready_file,
                 drain_delay=timedelta(seconds=settings.drain_delay_seconds),

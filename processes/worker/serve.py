@@ -18,7 +18,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities import ACTIVITIES
 from processes.connect import connect_client, database, shared_state_of
-from processes.lifecycle.build import build_id
+from processes.lifecycle.build import version_of
 from processes.lifecycle.configuration import this_process
 from processes.lifecycle.measuring import measuring
 from processes.lifecycle.preflight import (
@@ -79,6 +79,7 @@ def serve(options: Options, settings: Settings) -> None:
         identity=options.identity,
         health_host=options.health_host,
         health_port=options.health_port,
+        version=version_of(settings),
         scrape=scrape,
         ready_file=options.ready_file,
         grace=timedelta(seconds=settings.worker_grace_seconds),
@@ -174,7 +175,7 @@ def _workers(client: Client, options: Options, settings: Settings) -> list[Worke
 
 def deployment_of(settings: Settings) -> WorkerDeploymentConfig:
     """Returns the version of this code; raises `ConfigurationError` if the server refuses it."""
-    build = settings.worker_build_id or build_id()
+    build = version_of(settings)
     if settings.worker_deployment_name is not None:
         return versioned(settings.worker_deployment_name, build)
     # Only records in a run's history which code worked on it.

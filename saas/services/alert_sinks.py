@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,10 +35,11 @@ class WebhookAlerts:
     alerts of the same, and missing where an alert has no page.
     """
 
-    def __init__(self, url: str, secret: str) -> None:
+    def __init__(self, url: str, secret: str, *, runbooks: str | None = None) -> None:
         """`secret` is `whsec_…`. Raises `ConfigurationError` if either is malformed.
 
-        The operator sets the URL, so it may lead into the operator's own network.
+        The operator sets the URL, so it may lead into the operator's own network. `runbooks` is the
+        address before the paths of pages.
         """
         parsed = urlsplit(url)
         if parsed.scheme not in ("https", "http") or not parsed.hostname:
@@ -47,6 +47,7 @@ class WebhookAlerts:
         webhooks.signing_key(secret)
         self._url = url
         self._secret = secret
+        self._runbooks = runbooks
 
     async def send(self, alert: Alert) -> None:
         """Posts the alert. Raises `AlertNotTaken`, whose message does not contain the URL."""
@@ -58,7 +59,10 @@ class WebhookAlerts:
             "details": dict(alert.details),
         }
         if alert.words is not None:
-            data |= {**asdict(alert.words), "command": _command(alert.words)}
+            data |= {
+                **dict(_lines(alert.words, self._runbooks)),
+                "command": _command(alert.words),
+            }
         event = {"type": TYPE, "timestamp": now.isoformat(), "data": data}
         body = json.dumps(event).encode()
         headers = webhooks.sign(self._secret, f"alert_{_id(alert, now)}", body, now)
@@ -84,13 +88,17 @@ class WebhookAlerts:
 class MailAlerts:
     """Sends alerts to an e-mail address through the mail server that SMTP_URL names."""
 
-    def __init__(self, to: str) -> None:
-        """Raises `ConfigurationError` if `to` is not a single valid address."""
+    def __init__(self, to: str, *, runbooks: str | None = None) -> None:
+        """Raises `ConfigurationError` if `to` is not a single valid address.
+
+        `runbooks` is the address before the paths of pages.
+        """
         try:
             deliverable(to)
         except MailInvalid:
             raise ConfigurationError("ALERT_MAIL_TO must be name@domain.") from None
         self._to = to
+        self._runbooks = runbooks
 
     async def send(self, alert: Alert) -> None:
         """Sends the alert; raises the errors of `MailServer.send`, or `ConfigurationError`."""
@@ -98,7 +106,11 @@ class MailAlerts:
         details = [f"{name}: {printable(str(value))}" for name, value in alert.details.items()]
         summary = _summary(alert)
         words = alert.words
-        told = [] if words is None else [f"{name}: {text}" for name, text in _lines(words)]
+        told = (
+            []
+            if words is None
+            else [f"{name}: {text}" for name, text in _lines(words, self._runbooks)]
+        )
         subject = " ".join(f"[{alert.severity}] {summary}".split())
         await current_mail_server().send(
             Mail(
@@ -124,11 +136,15 @@ def configured_sinks(settings: Settings) -> Sequence[AlertSink]:
                 "ALERT_WEBHOOK_URL is set, but ALERT_WEBHOOK_SECRET is not. Set both."
             )
         url, secret = settings.alert_webhook_url, settings.alert_webhook_secret
-        sinks.append(WebhookAlerts(url.get_secret_value(), secret.get_secret_value()))
+        sinks.append(
+            WebhookAlerts(
+                url.get_secret_value(), secret.get_secret_value(), runbooks=settings.runbooks_url
+            )
+        )
     if settings.alert_mail_to is not None:
         if settings.smtp_url is None:
             raise ConfigurationError("ALERT_MAIL_TO is set, but SMTP_URL is not. Set both.")
-        sinks.append(MailAlerts(settings.alert_mail_to))
+        sinks.append(MailAlerts(settings.alert_mail_to, runbooks=settings.runbooks_url))
     return sinks
 
 
@@ -136,10 +152,11 @@ def _summary(alert: Alert) -> str:
     return printable(summary_with_hint(alert.name, alert.summary), lines=True)
 
 
-def _lines(words: AlertWords) -> Sequence[tuple[str, str]]:
+def _lines(words: AlertWords, runbooks: str | None) -> Sequence[tuple[str, str]]:
+    base = f"{runbooks.rstrip('/')}/" if runbooks else ""
     return (
         ("title", words.title),
-        ("runbook", words.runbook),
+        ("runbook", f"{base}{words.runbook}"),
         ("command", _command(words)),
     )
 

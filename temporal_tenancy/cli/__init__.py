@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.cli._app import command_line, run
     from temporal_tenancy.cli._arguments import input_fields
     from temporal_tenancy.cli._exit_codes import ExitCode
+    from temporal_tenancy.cli._following import say_where
     from temporal_tenancy.cli._hints import Hints
     from temporal_tenancy.cli._not_reachable import (
         Advice,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from temporal_tenancy.cli._stops import why_stopped
     from temporal_tenancy.cli._temporal_config import temporal_config
+    from temporal_tenancy.cli._temporal_connection import connect_temporal
     from temporal_tenancy.cli._temporal_variables import TEMPORAL_VARIABLES
     from temporal_tenancy.cli._waiting import warn_without_worker
     from temporal_tenancy.cli.answers import (
@@ -72,6 +74,7 @@ __all__ = [
     "address",
     "begin_process",
     "command_line",
+    "connect_temporal",
     "control_plane",
     "err",
     "exit_process",
@@ -86,6 +89,7 @@ __all__ = [
     "reaching",
     "run",
     "say",
+    "say_where",
     "sentence",
     "servers",
     "table",
@@ -115,6 +119,7 @@ _WHERE: Final = {
     "Wait": "commands.options",
     "address": "answers",
     "command_line": "_app",
+    "connect_temporal": "_temporal_connection",
     "control_plane": "_server_access",
     "err": "answers",
     "exit_process": "_process_exit",
@@ -130,6 +135,7 @@ _WHERE: Final = {
     "reaching": "_not_reachable",
     "run": "_app",
     "say": "answers",
+    "say_where": "_following",
     "sentence": "answers",
     "servers": "_server_access",
     "table": "answers",

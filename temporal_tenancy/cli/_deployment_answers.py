@@ -10,6 +10,7 @@ from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.cli._server_access import Servers, as_platform
 from temporal_tenancy.cli.answers import minute, sentence, table, whole
+from temporal_tenancy.cli.program import current_program, quoted
 from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.identifiers import PLATFORM
@@ -17,6 +18,7 @@ from temporal_tenancy.core.words import number
 from temporal_tenancy.deployments import versions
 from temporal_tenancy.deployments.comparison import Compared, compare
 from temporal_tenancy.deployments.polling import workers_of
+from temporal_tenancy.deployments.recovery import Step, steps_after_halt
 from temporal_tenancy.deployments.releases import Cohort, Release
 from temporal_tenancy.deployments.versions import VERSIONS_MAX, Deployment, VersionState
 from temporal_tenancy.deployments.watch import watch_id
@@ -81,6 +83,7 @@ async def _version_document(
         "release": None,
     }
     if release is not None:
+        program = current_program().name
         compared: Sequence[Compared] = ()
         watched = failure = None
         if release.is_ramping:
@@ -91,9 +94,18 @@ async def _version_document(
             **release_document(release),
             "watched": watched,
             "watch_failure": failure,
+            "next": [
+                {"command": f"{program} {step.command}", "purpose": step.purpose}
+                for step in _steps(release, running)
+            ],
             "compared": [_compared_document(each) for each in compared],
         }
     return document
+
+
+def _steps(release: Release, running: int) -> Sequence[Step]:
+    is_halted = release.state is ReleaseState.HALTED
+    return steps_after_halt(release, running=running) if is_halted else ()
 
 
 def release_document(release: Release) -> dict[str, Any]:
@@ -155,6 +167,25 @@ def shown(document: Mapping[str, Any]) -> Sequence[Any]:
             sentence(version["build_id"], f"{version['release']['state']}:", reason)
             for version in document["versions"]
             if version["release"] and (reason := version["release"]["reason"])
+        ),
+        *(part for version in document["versions"] for part in _what_next(document, version)),
+    ]
+
+
+def _what_next(document: Mapping[str, Any], version: Mapping[str, Any]) -> Sequence[Any]:
+    """Says what to do about a version whose release was halted."""
+    if not version["release"] or not version["release"]["next"]:
+        return []
+    build = version["build_id"]
+    again = quoted(f"deployments ramp {build} --deployment {document['name']}")
+    return [
+        sentence(f"New runs start on {document['current']} again. What to do about {build}:"),
+        *(
+            sentence(whole(each["command"]), each["purpose"] + ".")
+            for each in version["release"]["next"]
+        ),
+        sentence(
+            f"Then stop its workers. A mended build has a new id; {again} tries this one again."
         ),
     ]
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Final
 
 from temporalio.client import Client
 
 from temporal_tenancy.cli._not_reachable import Advice, SettingMissing
 from temporal_tenancy.cli._not_reachable import reaching as reaching_servers
 from temporal_tenancy.cli._temporal_config import temporal_config
+from temporal_tenancy.cli._temporal_connection import connect_temporal
 from temporal_tenancy.cli.program import Login, current_program, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.trace_context import client_plugins
 from temporal_tenancy.postgres.database import Database, database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
-
-CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 
 MakePlugin = Callable[[Database], TenancyPluginBase]
 
@@ -73,11 +69,7 @@ class Connections:
         """Connects to Temporal; raises `NotReachable` if the server does not answer."""
         plugin = self._make_plugin(database or self._engines(current_program().application_name))
         with reaching_servers(_address, _advice(), connecting=True):
-            return await Client.connect(
-                **temporal_config(),
-                plugins=[plugin, *client_plugins()],
-                connect_timeout=CONNECT_TIMEOUT,
-            )
+            return await connect_temporal([plugin])
 
     def _engines(self, name: str) -> Database:
         return Database(

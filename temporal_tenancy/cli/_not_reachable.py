@@ -20,6 +20,7 @@ from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.sdk.lookups import is_namespace_missing
 
 AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)  # no answer
+SILENT: Final = "it accepts connections, and stays silent"
 _CLOSED: Final = (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED)
 _CORE_REASON: Final = re.compile(r'(?:message: |error: |error", )"([^"]+)"')
 
@@ -113,6 +114,8 @@ def _temporal_away(
 
 def _first_line(error: Exception) -> str:
     """Returns the innermost reason of the SDK's core, or the message's first line."""
+    if isinstance(error, RPCError) and error.status is RPCStatusCode.DEADLINE_EXCEEDED:
+        return SILENT
     text = str(error).strip() or type(error).__name__
     reasons = _CORE_REASON.findall(text)
     return (reasons[-1] if reasons else text.splitlines()[0]).rstrip(".")

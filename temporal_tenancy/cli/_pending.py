@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.enums.v1 import (
     EventType,
     PendingActivityState,
+    PendingWorkflowTaskState,
     TimeoutType,
+    VersioningBehavior,
 )
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.cli._workers import has_worker, no_worker, pollers
 from temporal_tenancy.cli.answers import when
 from temporal_tenancy.cli.program import with_hint
 from temporal_tenancy.core.failures import root_cause, sentence_of
 from temporal_tenancy.core.words import number
+from temporal_tenancy.deployments.polling import KINDS, Polled, words
+from temporal_tenancy.deployments.polling import unserved as of_version
 from temporal_tenancy.sdk.suspension import is_waiting
 
 CHILDREN_SHOWN: Final = 3
+TAKEN_WITHIN: Final = timedelta(seconds=3)  # a workflow task, where workers are free
 CODE_FAILS: Final = "Its workflow code fails and is retried"
 
 
@@ -34,9 +40,10 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
     sentences = [
         no_worker(queue) for queue in sorted(queues - {""}) if not await has_worker(client, queue)
     ]
+    sentences += await _version_gone(client, run)
     if run.execution_time and run.execution_time > datetime.now(UTC):
         sentences.append(f"It starts at {when(run.execution_time)}.")
-    sentences += await _task_retries(client, run)
+    sentences += await _task_retries(client, run) or _waiting_task(run)
     sentences += [await _activity(run, activity) for activity in raw.pending_activities]
     children = [child.workflow_id for child in raw.pending_children]
     if children:
@@ -46,6 +53,40 @@ async def waits_for(client: Client, run: WorkflowExecutionDescription) -> Sequen
             f"{', '.join(children[:CHILDREN_SHOWN])}{more}."
         )
     return sentences
+
+
+async def _version_gone(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:
+    """Returns a sentence if a pinned run's version has no worker, though its queue has some."""
+    version = run.raw_info.versioning_info.deployment_version
+    pinned = run.raw_info.versioning_info.behavior == VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
+    if not (pinned and version.build_id and run.task_queue):
+        return []
+    own = WorkerDeploymentVersion(version.deployment_name, version.build_id)
+    polled = [Polled(run.task_queue, kind) for kind in KINDS]
+    missing = await of_version(client, own, polled)
+    if not missing:
+        return []
+    return [
+        f"no worker of its version {version.build_id} polls {words(missing)}. Start the workers of "
+        "that version."
+    ]
+
+
+def _waiting_task(run: WorkflowExecutionDescription) -> Sequence[str]:
+    """Returns a sentence if no worker has taken the run's workflow task for a moment.
+
+    A worker that was killed still counts as one that polls for more than a minute.
+    """
+    task = run.raw_description.pending_workflow_task
+    if task.state != PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED:
+        return []
+    since = _time(task.scheduled_time)
+    if since is None or datetime.now(UTC) - since < TAKEN_WITHIN:
+        return []
+    return [
+        f'Its workflow task waits for a worker of the queue "{run.task_queue}" since '
+        f"{when(since)}: none polls it, or all are busy."
+    ]
 
 
 async def unserved(client: Client, run: WorkflowExecutionDescription) -> Sequence[str]:

@@ -23,7 +23,7 @@ from temporalio.service import RPCError
 from temporal_tenancy.cli._code_checks import NAMES as CODE
 from temporal_tenancy.cli._code_checks import code_checks
 from temporal_tenancy.cli._not_reachable import NotReachable
-from temporal_tenancy.cli._server_access import control_plane
+from temporal_tenancy.cli._server_access import connected, control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.cli._workers import no_worker, pollers
 from temporal_tenancy.cli.answers import number
@@ -76,7 +76,7 @@ async def probe_checks(patience: timedelta = PATIENCE) -> list[Check]:
         return skipped(names, "the plugin has no outbox, whose feature answers probes.")
     try:
         with application.reaching():
-            client = await application.connect(None)
+            client = await connected(application)
             return await _Probing(application, client, patience).checks()
     except (NotReachable, ConfigurationError):
         return skipped(names, "Temporal does not answer.")

@@ -58,8 +58,15 @@ def _verdict(running: Sequence[RunningProcess], found: Sequence[OutOfDate]) -> C
     return ok(
         NAME,
         f"{number(len(running), 'process has', 'processes have')} the configuration and the "
-        f"migrations in force: {counts}.",
+        f"migrations in force: {counts}.{_versions(running)}",
     )
+
+
+def _versions(running: Sequence[RunningProcess]) -> str:
+    versions = sorted({printable(process.version) for process in running} - {""})
+    more = f" and {len(versions) - SHOWN:,} more" if len(versions) > SHOWN else ""
+    name = "Version" if len(versions) == 1 else "Versions"
+    return f" {name}: {', '.join(versions[:SHOWN])}{more}." if versions else ""
 
 
 def _sentence(old: OutOfDate) -> str:

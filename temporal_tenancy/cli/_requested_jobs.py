@@ -30,6 +30,9 @@ async def wait_for_job(
         workflow_id: of the job, whose message was committed.
         quiet: whether to show no sign of progress on a terminal.
     """
+    if not quiet:
+        # Before the relay has started it, which may take long: Ctrl-C must not lose the id.
+        say_where(str(workflow_id), "is requested.", connections.link(str(workflow_id)))
     await warn_without_worker(connections.client, registry.get_or_raise(workflow_id.job).queue)
     client = connections.client
     try:
@@ -39,8 +42,6 @@ async def wait_for_job(
     if isinstance(run_id, Problem):
         return None, run_id
     handle = client.get_workflow_handle(str(workflow_id), run_id=run_id)
-    if not quiet:
-        say_where(handle.id, "has started.", connections.link(handle.id, run_id))
     try:
         return await if_known(result_of(client, handle, quiet=quiet)), None
     except WorkflowFailureError as error:

@@ -88,13 +88,21 @@ def _forward_core_logs() -> None:
     forward_core_logs()
 
 
+async def connected(application: Application, database: Database | None = None) -> Client:
+    """Connects to Temporal for a command, which a server that hangs does not keep for long."""
+    # Imported here: it loads the SDK, which a command that asks only the database does not need.
+    from temporal_tenancy.cli._temporal_connection import impatient
+
+    return impatient(await application.connect(database))
+
+
 @asynccontextmanager
 async def temporal() -> AsyncIterator[Temporal]:
     """Connects only to Temporal; raises `NotReachable`."""
     application = current_application()
     _forward_core_logs()
     with application.reaching():
-        yield Temporal(await application.connect(None), application.ui_url)
+        yield Temporal(await connected(application), application.ui_url)
 
 
 @asynccontextmanager
@@ -103,7 +111,8 @@ async def servers() -> AsyncIterator[Servers]:
     async with control_plane() as database:
         application = current_application()
         _forward_core_logs()
-        yield Servers(await application.connect(database), application.ui_url, database)
+        client = await connected(application, database)
+        yield Servers(client, application.ui_url, database)
 
 
 def directory_of(database: Database) -> TenantDirectory:

@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 
 from temporal_tenancy.cli._deployment_checks import deployment_checks
 from temporal_tenancy.cli._not_reachable import NotReachable
-from temporal_tenancy.cli._server_access import Temporal, control_plane
+from temporal_tenancy.cli._server_access import Temporal, connected, control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
 from temporal_tenancy.cli._workers import has_worker, no_worker
 from temporal_tenancy.cli.program import current_application, current_program, quoted
@@ -41,7 +41,7 @@ async def temporal_checks() -> Sequence[Check]:
     dependent = ["namespace", "fairness", "search attributes", "schedules", _PLATFORM_JOBS]
     try:
         with application.reaching():
-            client = await application.connect(None)
+            client = await connected(application)
             server = await _server(client)
     except (NotReachable, ConfigurationError) as error:
         message = getattr(error, "message", str(error))

@@ -20,7 +20,7 @@ from temporal_tenancy.cli._deployment_answers import (
 )
 from temporal_tenancy.cli._server_access import Servers, directory_of, servers
 from temporal_tenancy.cli._tenant_lists import tenant_ids
-from temporal_tenancy.cli.answers import Answer, lines, sentence
+from temporal_tenancy.cli.answers import Answer, lines, minute, sentence
 from temporal_tenancy.cli.dead_letters import operator
 from temporal_tenancy.cli.program import current_application, quoted
 from temporal_tenancy.control_plane.tables import ReleaseState
@@ -115,12 +115,19 @@ async def ramp(
             queues=served,
         )
         url = await _watch(connections, version, every)
-    document = {**release_document(release), "watch_url": url}
+    replaced = release.replaced
+    document = {
+        **release_document(release),
+        "replaced": None if replaced is None else release_document(replaced),
+        "watch_url": url,
+    }
     text = f"New runs of {cohort} start on {build} within 5 s; all others stay on {found.current}."
     return Answer(
         document,
         lines(
             sentence(text),
+            None if replaced is None else sentence(_replaces(replaced)),
+            _lowered(release, min_tenants),
             f"{quoted('deployments list')} shows how it does; "
             f"{quoted(f'deployments promote {build}')} gives it to everybody, "
             f"{quoted(f'deployments rollback {build}')} takes it back.",
@@ -235,6 +242,29 @@ async def rollback(
             f"{quoted('ticks catch-up --wait')} runs the tenants that a fan-out missed; "
             f"{quoted('dead-letters replay')} starts the other jobs that failed.",
         ),
+    )
+
+
+def _replaces(replaced: Release) -> str:
+    """Says what a release takes the place of."""
+    if replaced.is_ramping:
+        return (
+            f"This replaces its release to {replaced.cohort}; it is compared since "
+            f"{minute(replaced.began_at)}, as before."
+        )
+    state = str(replaced.state).replace("_", " ")
+    why = f": {replaced.reason}" if replaced.reason else "."
+    return f"It begins anew: its release to {replaced.cohort} was {state}{why}"
+
+
+def _lowered(release: Release, min_tenants: int) -> str | None:
+    """Says that a release has fewer tenants than must fail before it is halted, if so."""
+    least = release.bounds.min_tenants
+    if least == min_tenants:
+        return None
+    return (
+        f"It is halted for failures once runs of {number(least, 'tenant')} fail, not of "
+        f"{min_tenants:,}: it has no more that may run."
     )
 
 

@@ -102,7 +102,7 @@ async def fan_out(
             else:
                 result = await follow(connections.database, job.name, tick, handle)
         except WorkflowFailureError as error:
-            return Answer(document, lines(text, address(document["url"])), problem_of(error))
+            return Answer(document, lines(address(document["url"])), problem_of(error))
         return _counted(document, result)
 
 

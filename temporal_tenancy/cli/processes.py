@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 
 import typer
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 
 from temporal_tenancy.cli._directory_access import refuse_unreadable
 from temporal_tenancy.cli._not_reachable import SettingMissing
@@ -50,6 +51,7 @@ from temporal_tenancy.sdk.search_attributes import require_search_attributes
 
 LIBRARY: Final = "temporal_tenancy."  # begins the name of each module of the library
 OUTBOX: Final = "outbox"  # shown where a worker shows its task queues
+UNVERSIONED: Final = "unversioned"  # names the deployment of workers that are in none
 DIRECTORY_CONNECTIONS: Final = 2  # its answers are cached, and what is asked at once is one query
 
 Activity = Callable[..., Any]
@@ -74,6 +76,7 @@ class ProcessOptions:
         what: str,
         kind: Literal["worker", "relay"] = "worker",
         *,
+        version: str | None,
         scrape: Scrape | None,
     ) -> Process:
         """Returns the settings of the process."""
@@ -82,6 +85,7 @@ class ProcessOptions:
             identity=self.identity or f"{os.getpid()}@{socket.gethostname()}",
             health_host=self.health_host,
             health_port=self.health_port,
+            version=version,
             scrape=scrape,
             ready_file=self.ready_file,
             grace=None if grace is None else timedelta(seconds=grace),
@@ -121,8 +125,11 @@ def work(
     application = current_application()
     workflows, activities = workflows_of(application), activities_of(application)
     queues = chosen(queues_of(application, workflows), named)
-    version = version_of_worker(deployment or None, build_id or None)
-    settings = process.process(queues, grace, "a worker", scrape=application.scrape)
+    versioning = version_of_worker(deployment or None, build_id or None)
+    version = _version(application, build_id or None)
+    settings = process.process(
+        queues, grace, "a worker", version=version, scrape=application.scrape
+    )
     urls = [_url(application, application.tenant), _url(application, application.platform)]
     _log_start(application, settings)
 
@@ -145,7 +152,7 @@ def work(
                         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
                         graceful_shutdown_timeout=timedelta(seconds=grace),
                         identity=settings.identity,
-                        deployment_config=version,
+                        deployment_config=versioning or _unversioned(version),
                     )
                     for queue in queues
                 ],
@@ -156,8 +163,12 @@ def work(
     asyncio.run(run_process(settings, make))
 
 
-def relay(process: ProcessOptions) -> None:
+def relay(process: ProcessOptions, *, build_id: str | None = None) -> None:
     """Relays the outbox's messages until a signal.
+
+    Args:
+        process: the settings.
+        build_id: the version of this code, as of the workers.
 
     Raises:
         ConfigurationError: the application's plugin has no directory.
@@ -166,7 +177,14 @@ def relay(process: ProcessOptions) -> None:
         ProcessProblem: the health port is in use, or the relay has failed.
     """
     application = current_application()
-    settings = process.process([OUTBOX], None, "the relay", "relay", scrape=application.scrape)
+    settings = process.process(
+        [OUTBOX],
+        None,
+        "the relay",
+        "relay",
+        version=_version(application, build_id or None),
+        scrape=application.scrape,
+    )
     url = _url(application, application.relay)
     _log_start(application, settings)
 
@@ -211,6 +229,24 @@ def _measuring(
     )
 
 
+def _version(application: Application, build_id: str | None) -> str | None:
+    """Returns the version of the code: the build id, or what the application's metrics say."""
+    if application.scrape is None:
+        return build_id
+    # Imported here: it needs an extra that an application without metrics has not installed.
+    from temporal_tenancy.metrics._feature import process_version
+
+    return process_version(build_id)
+
+
+def _unversioned(version: str | None) -> WorkerDeploymentConfig | None:
+    """Returns what only records in a run's history which code worked on it."""
+    if version is None:
+        return None
+    named = WorkerDeploymentVersion(deployment_name=UNVERSIONED, build_id=version)
+    return WorkerDeploymentConfig(version=named, use_worker_versioning=False)
+
+
 def _announced(application: Application, process: Process) -> RunningProcess:
     """Returns what this process says of itself; it reads the files of the migrations."""
     config = temporal_config()
@@ -224,6 +260,7 @@ def _announced(application: Application, process: Process) -> RunningProcess:
         kind=process.kind,
         identity=process.identity,
         serves=",".join(process.queues),
+        version=process.version or "",
         configuration=configuration_digest(started_with),
         revisions=newest_revisions(application.environments),
     )

@@ -14,7 +14,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.service import RPCError
 
-from temporal_tenancy.cli._following import Handle, result_of
+from temporal_tenancy.cli._following import Handle, result_of, say_where
 from temporal_tenancy.cli._not_reachable import AWAY
 from temporal_tenancy.cli._server_access import Servers, as_platform, servers
 from temporal_tenancy.cli._waiting import problem_of, warn_without_worker
@@ -107,6 +107,7 @@ class Replays:
         self._quiet = quiet
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._warned: set[str] = set()  # queues
+        self._said = 0  # runs that are waited for
 
     async def all(self, letters: Sequence[DeadLetterRow]) -> Sequence[Handled]:
         """Replays each letter; a refused one does not stop the others."""
@@ -158,6 +159,7 @@ class Replays:
 
     async def _watched(self, started: Handled, *, quiet: bool) -> Handled:
         letter, client = started.letter, self._connections.client
+        self._say_where(started)
         await self._warn_without_worker(registry.get_or_raise(letter.job).queue)
         # Left undecoded, because decoding may fail.
         handle: Handle = client.get_workflow_handle(
@@ -181,6 +183,18 @@ class Replays:
             )
         await settle([letter], self._by)
         return replace(started, ended=SUCCEEDED)
+
+    def _say_where(self, started: Handled) -> None:
+        """Tells which run is waited for; of many only the first, as the letters keep them all."""
+        self._said += 1
+        if self._quiet or self._said > SHOWN:
+            return
+        letter = started.letter
+        stands = (
+            "is running already." if started.outcome == ReplayOutcome.RUNNING else "has started."
+        )
+        url = self._connections.link(letter.workflow_id, started.run_id)
+        say_where(letter.workflow_id, stands, url)
 
     async def _warn_without_worker(self, queue: str) -> None:
         if queue not in self._warned:

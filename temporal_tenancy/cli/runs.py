@@ -84,8 +84,9 @@ async def run(
         try:
             document["result"] = await if_known(result_of(connections.client, handle, quiet=quiet))
         except WorkflowFailureError as error:
-            return Answer(document, lines(text, address(document["url"])), problem_of(error))
-        return Answer(document, lines(text, address(document["url"]), _shown(document["result"])))
+            return Answer(document, lines(address(document["url"])), problem_of(error))
+        # Its id and its address were said when it began.
+        return Answer(document, lines(_shown(document["result"])))
 
 
 _SAYS = {

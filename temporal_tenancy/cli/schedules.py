@@ -78,17 +78,18 @@ async def apply() -> Answer:
                 "schedule_id": s.id,
                 "job": s.job,
                 "cron": s.cron,
+                "local_time": s.local_time,
                 "done": done[s.id],
                 "warning": s.warning,
                 "url": connection.schedule_link(s.id),
             }
             for s in schedules
         ]
-    rows = [(d["job"], d["cron"], d["done"]) for d in documents]
+    rows = [(d["job"], _due(d), d["done"]) for d in documents]
     return Answer(
         {"schedules": documents, "search_attributes_registered": list(registered)},
         lines(
-            table(("job", "cron (UTC)", ""), rows, empty=_NONE),
+            table(("job", "cron", ""), rows, empty=_NONE),
             f"Registered the search attributes {', '.join(registered)}." if registered else None,
             *_warnings(),
         ),
@@ -118,7 +119,7 @@ async def show_all() -> Answer:
     rows = [
         (
             d["job"],
-            d["cron"],
+            _due(d),
             _state_for_people(d),
             minute(d["next_run"]),
             minute(d["last_run"]["nominal_time"]) if d["last_run"] else None,
@@ -127,7 +128,7 @@ async def show_all() -> Answer:
         )
         for d in documents
     ]
-    titles = ("job", "cron (UTC)", "state", "next", "last", "overlap", "catch-up window")
+    titles = ("job", "cron", "state", "next", "last", "overlap", "catch-up window")
     return Answer(documents, lines(table(titles, rows, empty=_NONE), *_warnings()))
 
 
@@ -369,6 +370,7 @@ def _document(
         "schedule_id": schedule_id,
         "job": declared.job if declared else schedule_id.removeprefix(f"{PLATFORM}/"),
         "cron": declared.cron if declared else None,
+        "local_time": declared.local_time if declared else None,
         "state": state,
         "differs": differs,
         "warning": declared.warning if declared else None,
@@ -382,10 +384,12 @@ def _document(
     }
     if description is not None:
         policy, info = description.schedule.policy, description.info
+        is_paused = description.schedule.state.paused
         document |= {
-            "paused": description.schedule.state.paused,
+            "paused": is_paused,
             "note": description.schedule.state.note,
-            "next_run": next(iter(info.next_action_times), None),
+            # The server tells the times at which a paused one would be due.
+            "next_run": None if is_paused else next(iter(info.next_action_times), None),
             "last_run": _last_run(connection, description),
             "overlap": policy.overlap.name.lower(),
             "catchup_window_seconds": _seconds(policy.catchup_window),
@@ -410,6 +414,14 @@ def _last_run(connection: Temporal, description: ScheduleDescription) -> dict[st
 
 def _seconds(window: timedelta | None) -> int | None:
     return None if window is None else int(window.total_seconds())
+
+
+def _due(document: dict[str, Any]) -> str | None:
+    """Returns when a schedule is due, with whose time that is."""
+    if document["cron"] is None:
+        return None
+    whose = "tenants' time" if document["local_time"] else "UTC"
+    return f"{document['cron']}, {whose}"
 
 
 def _length(seconds: int | None) -> str | None:

@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_tenancy.cli._server_access import Servers, servers
 from temporal_tenancy.cli.answers import Answer, lines, live_text, minute, out, table, when, whole
 from temporal_tenancy.cli.program import current_application
+from temporal_tenancy.cli.usage import AGE
 from temporal_tenancy.control_plane.tables import LedgerState
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import duration
@@ -30,7 +31,7 @@ from temporal_tenancy.metrics.gauges import Found
 RECENT: Final = timedelta(hours=1)  # of what tenants have used
 TENANTS: Final = 10  # shown
 FEWEST: Final = 3  # tenants on a low terminal
-AROUND: Final = 7  # lines: the time, the blank ones, the head of the tenants' table, the cursor's
+AROUND: Final = 8  # lines: the time, the blank ones, two above the tenants, the cursor's
 LOOKING: Final = "Looking…"  # until the servers have answered
 WORKERS: Final = 200  # asked for
 TIMEOUT: Final = timedelta(seconds=5)
@@ -77,11 +78,12 @@ async def watch(every: float) -> None:
 async def _look(connections: Servers, height: int | None = None) -> Answer:
     """Returns what happens now, with as many tenants as the terminal's `height` has room for."""
     now = datetime.now(UTC)
+    since = (now - RECENT).replace(minute=0, second=0, microsecond=0)  # it is metered by the hour
     queues = current_application().queues or sorted({job.queue for job in registry.values()})
     of_queues, of_ledger, used, workers = await asyncio.gather(
         gauges.of_temporal(connections.client, queues),
         gauges.of_ledger(connections.database),
-        usage(connections.database, since=now - RECENT - timedelta(hours=1), until=now),
+        usage(connections.database, since=since, until=now),
         _workers(connections.client, queues),
     )
     queue_rows, tick_rows = _queues(of_queues), _fan_outs(of_ledger)
@@ -90,10 +92,11 @@ async def _look(connections: Servers, height: int | None = None) -> Answer:
         "queues": queue_rows,
         "fan_outs": tick_rows,
         "tenants": [_tenant(row) for row in used[:TENANTS]],
+        "tenants_since": since,
         "workers": [worker.document() for worker in workers],
     }
     room = TENANTS if height is None else _room(height, queue_rows, tick_rows, workers)
-    return Answer(document, _text(now, queue_rows, tick_rows, used[:room], workers))
+    return Answer(document, _text(now, since, queue_rows, tick_rows, used[:room], workers))
 
 
 def _room(height: int, *others: Sequence[object]) -> int:
@@ -109,15 +112,18 @@ def _queues(found: Found) -> list[dict[str, Any]]:  # JSON
         waiting[queue, kind] += count
     for (queue, kind, _), age in found[of.BACKLOG_AGE].items():
         oldest[queue, kind] = max(oldest[queue, kind], age)
+    workers: dict[tuple[str, str], float] = defaultdict(float)
+    for (queue, kind, _), count in found[of.POLLERS].items():
+        workers[queue, kind] += count
     return [
         {
             "queue": queue,
             "kind": kind,
             "waiting": int(waiting[queue, kind]),
             "oldest_seconds": oldest[queue, kind],
-            "workers": int(workers),
+            "workers": int(count),
         }
-        for (queue, kind), workers in sorted(found[of.POLLERS].items())
+        for (queue, kind), count in sorted(workers.items())
     ]
 
 
@@ -184,6 +190,7 @@ async def _starts(client: Client) -> Mapping[tuple[str, str], datetime]:
 
 def _text(
     now: datetime,
+    since: datetime,
     queues: Sequence[dict[str, Any]],
     fan_outs: Sequence[dict[str, Any]],
     tenants: Sequence[Usage],
@@ -220,6 +227,7 @@ def _text(
             empty="No fan-out is under way.",
         ),
         "",
+        f"Since {minute(since)}; {AGE}:",
         table(
             ("tenant", "worker seconds", "database seconds", "attempts", "seconds each"),
             [
@@ -234,7 +242,7 @@ def _text(
                 )
                 for row in tenants
             ],
-            empty="Nothing was metered in the last hour.",
+            empty="Nothing was metered.",
         ),
         "",
         table(

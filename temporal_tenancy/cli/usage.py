@@ -20,6 +20,7 @@ from temporal_tenancy.metering import By, Usage
 from temporal_tenancy.metering import usage as read_usage
 
 SPAN: Final = timedelta(days=30)  # without --since
+AGE: Final = "figures may be a minute old"  # FLUSHED_EVERY of the metering
 DIGITS: Final = 3  # of seconds, in a spreadsheet
 _FIGURES: Final = ("worker_seconds", "database_seconds", "attempts", "workflows")
 
@@ -53,7 +54,7 @@ async def show(tenant: str | None, by: By, *, since: str | None, until: str | No
         ],
         empty="Nothing was metered.",
     )
-    return Answer(document, lines(f"From {minute(from_)} to {minute(to)}:", shown))
+    return Answer(document, lines(f"From {minute(from_)} to {minute(to)}; {AGE}:", shown))
 
 
 async def as_csv(tenant: str | None, by: By, *, since: str | None, until: str | None) -> str:

@@ -30,6 +30,7 @@ class Entry:
     run_id: str | None = None
     due_at: datetime | None = None  # aware; the earliest start; None: now
     build_id: str | None = None  # of the worker version that a release gave the run
+    deployment: str | None = None  # of that version
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,11 @@ _UNNEST: Final = """
       from unnest(
              cast(:tenants as text[]), cast(:states as text[]), cast(:reasons as text[]),
              cast(:error_types as text[]), cast(:workflow_ids as text[]), cast(:run_ids as text[]),
-             cast(:due_ats as timestamptz[]), cast(:build_ids as text[])
+             cast(:due_ats as timestamptz[]), cast(:build_ids as text[]),
+             cast(:deployments as text[])
            ) as entry (
-             tenant_id, state, reason, error_type, workflow_id, run_id, due_at, build_id
+             tenant_id, state, reason, error_type, workflow_id, run_id, due_at, build_id,
+             deployment
            )
 """
 
@@ -134,6 +137,7 @@ _PLAN: Final = library_text(f"""
            due_at = excluded.due_at,
            run_id = null,
            build_id = null,
+           deployment = null,
            planned_at = now(),
            started_at = null,
            ended_at = null
@@ -181,6 +185,8 @@ _RECORD: Final = library_text(f"""
            workflow_id = coalesce(entry.workflow_id, ledger.workflow_id),
            run_id = coalesce(entry.run_id, ledger.run_id),
            build_id = coalesce(entry.build_id, ledger.build_id),
+           deployment = case when entry.build_id is null then ledger.deployment
+                             else entry.deployment end,
            attempts = ledger.attempts + case when entry.state = 'running' then 1 else 0 end,
            started_at = case when entry.state = 'running' then now() else ledger.started_at end,
            ended_at = case when entry.state = 'running' then null else now() end
@@ -631,4 +637,5 @@ def _arrays(job: str, tick: str, entries: Sequence[Entry]) -> dict[str, Any]:
         "run_ids": [entry.run_id for entry in entries],
         "due_ats": [entry.due_at for entry in entries],
         "build_ids": [entry.build_id for entry in entries],
+        "deployments": [entry.deployment for entry in entries],
     }

@@ -213,6 +213,7 @@ class LedgerRow(ControlPlane):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     build_id: Mapped[str | None]  # of the version that a release gave it; None: the current one
+    deployment: Mapped[str | None]  # of that version; None: an earlier release did not say
 
     __table_args__ = (
         CheckConstraint(one_of("state", LedgerState), name="state"),

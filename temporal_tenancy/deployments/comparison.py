@@ -10,10 +10,9 @@ from typing import Final
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 
-from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.deployments._runs import Ended, ended_runs
-from temporal_tenancy.deployments.releases import Bounds, Cohort, Release
+from temporal_tenancy.deployments.releases import Bounds, Release
 from temporal_tenancy.deployments.versions import deployment_of
 from temporal_tenancy.postgres.database import platform_session
 from temporal_tenancy.postgres.library_text import library_text
@@ -23,6 +22,7 @@ SLOWER_BY: Final = timedelta(seconds=5)
 
 EARLIER_TICKS: Final = 5  # of a job, whose runs say how long each tenant takes
 
+# A row whose deployment an earlier release did not say is of the release's, if its build id is.
 # A run that has not ended counts with its time so far, on the release's side only: a build that
 # hangs is slow, and the median can only be higher in the end. A tenant that is always slow is
 # compared with its own earlier runs.
@@ -32,12 +32,16 @@ _BY_JOB: Final = library_text("""
          where started_at >= :since or ended_at >= :since or state = 'running'
     ), runs as (
         select ledger.job, ledger.tenant_id, ledger.state,
-               ledger.build_id is not distinct from :build_id as is_new,
+               version.is_new,
                extract(epoch from coalesce(
-                   ledger.ended_at, case when ledger.build_id = :build_id then now() end
+                   ledger.ended_at, case when version.is_new then now() end
                ) - ledger.started_at) as seconds
           from tenancy.ledger
           join recent using (job, tick)
+         cross join lateral (
+               select coalesce(ledger.build_id = :build_id, false)
+                  and coalesce(ledger.deployment, :deployment) = :deployment as is_new
+               ) as version
          where ledger.started_at >= :since
            and ledger.state in ('running', 'succeeded', 'failed')
     ), earlier as (
@@ -112,17 +116,11 @@ class Compared:
         old = self.old_bad / self.old_tenants if self.old_tenants >= max(min_tenants, 1) else 0.0
         return new - old
 
-    def fault(self, bounds: Bounds, cohort: Cohort | None = None) -> str | None:
-        """Says in a clause how the new version is worse than its bounds; None if it is not.
-
-        A cohort that names fewer tenants than the bound asks for fails when all of them do.
-        """
-        least = bounds.min_tenants
-        if cohort is not None and cohort.tenants is not None:
-            least = min(least, len(cohort.tenants))
+    def fault(self, bounds: Bounds) -> str | None:
+        """Says in a clause how the new version is worse than its bounds; None if it is not."""
         if (
             self.new_ended >= bounds.min_runs
-            and self.new_bad >= least
+            and self.new_bad >= bounds.min_tenants
             and self.failures(bounds.min_tenants) > bounds.max_failures
         ):
             return (
@@ -151,25 +149,20 @@ async def compare(client: Client, release: Release) -> Sequence[Compared]:
     Raises:
         RPCError: the server does not answer.
     """
+    return [*await compare_ticks(release), await _all_runs(client, release)]
+
+
+async def compare_ticks(release: Release) -> Sequence[Compared]:
+    """Compares the runs of fan-outs, which the ledger has, by job; see `compare`."""
     parameters = {
         "build_id": release.build_id,
+        "deployment": release.deployment,
         "since": release.began_at,
         "earlier_ticks": EARLIER_TICKS,
     }
     async with platform_session("compare a release with the other versions") as session:
         rows = (await session.execute(_BY_JOB, parameters)).all()
-    found = [Compared(*row) for row in rows if row.new_runs and _is_of(release, row.job)]
-    return [*found, await _all_runs(client, release)]
-
-
-def _is_of(release: Release, name: str) -> bool:
-    """Whether a job's runs can be on the release's version.
-
-    Two deployments may have the same build id, and the ledger has only that. They serve different
-    task queues.
-    """
-    job = registry.get(name)
-    return job is None or release.serves(job.queue)
+    return [Compared(*row) for row in rows if row.new_runs]
 
 
 async def _all_runs(client: Client, release: Release) -> Compared:

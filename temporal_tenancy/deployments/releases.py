@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -15,7 +15,7 @@ from sqlalchemy.exc import ProgrammingError
 from temporalio.common import WorkerDeploymentVersion
 
 from temporal_tenancy.control_plane.tables import ReleaseRow, ReleaseState
-from temporal_tenancy.core.directory import TenantDirectory
+from temporal_tenancy.core.directory import RUNNABLE, TenantDirectory, pages
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres import locks
@@ -130,6 +130,8 @@ class Release:
     changed_by: str
     queues: frozenset[str] | None = None  # that it is for; None: an earlier release did not say
     odd: str | None = None  # what is impossible about its row, so that it is for nobody
+    # The version's release until `ramp` made this one, whatever its state.
+    replaced: Release | None = field(default=None, compare=False)
 
     @property
     def version(self) -> WorkerDeploymentVersion:
@@ -214,7 +216,10 @@ class Releases:
         """Lets the cohort's runs start on `version` from now on.
 
         Repeating it changes the cohort and the bounds. After the release was halted or ended, it
-        begins anew, and earlier runs no longer count.
+        begins anew, and earlier runs no longer count. `Release.replaced` is what it was before.
+
+        A cohort of fewer tenants than `min_tenants` would never be halted for failures, so the
+        bound becomes their number. Tenants that may not run jobs do not count.
 
         Args:
             version: the worker version. Whether it exists is the caller's to check.
@@ -227,12 +232,10 @@ class Releases:
 
         Raises:
             TenantUnknown: the cohort names a tenant that does not exist.
+            ReleaseInvalid: no tenant that may run jobs is in the share.
             TenantInTwoCohorts: another version is being released to one of the tenants.
         """
-        if cohort.tenants is not None:
-            found = {tenant.id for tenant in await directory.find_many(sorted(cohort.tenants))}
-            for missing in sorted(cohort.tenants - found):
-                raise unknown(missing)
+        least = await _least(directory, version.build_id, cohort, bounds.min_tenants)
         served = None if queues is None else frozenset(queues)
         values = {
             "state": ReleaseState.RAMPING,
@@ -241,7 +244,7 @@ class Releases:
             "max_failures": bounds.max_failures,
             "max_slowdown": bounds.max_slowdown,
             "min_runs": bounds.min_runs,
-            "min_tenants": bounds.min_tenants,
+            "min_tenants": least,
             "queues": None if served is None else sorted(served),
             "ended_at": None,
             "reason": None,
@@ -253,14 +256,17 @@ class Releases:
             ramping = select(ReleaseRow).where(ReleaseRow.state == ReleaseState.RAMPING)
             others = [_release(row) for row in await session.scalars(ramping)]
             _refuse_two_cohorts(version, cohort, served, others)
-            goes_on = any(other.version == version for other in others)
+            key_of = (version.deployment_name, version.build_id)
+            row = await session.get(ReleaseRow, key_of, populate_existing=True)
+            replaced = None if row is None else _release(row)
+            goes_on = replaced is not None and replaced.is_ramping
             begun = {} if goes_on else {"began_at": func.now()}
             statement = insert(ReleaseRow).values(**key, **values)
             changed = statement.on_conflict_do_update(
                 index_elements=list(key), set_=values | begun
             ).returning(ReleaseRow)
-            row = (await session.scalars(changed, execution_options=_FRESH)).one()
-            return _release(row)
+            made = (await session.scalars(changed, execution_options=_FRESH)).one()
+            return replace(_release(made), replaced=replaced)
 
     async def take_back(
         self, version: WorkerDeploymentVersion, *, reason: str | None, by: str
@@ -306,7 +312,7 @@ class Releases:
         Args:
             version: of the release.
             state: how it ended.
-            reason: why, for people.
+            reason: why, for people. None leaves the reason of a halt as it is.
             by: who ended it.
             only_ramping: leave a release that was halted as it is. One that has ended stays as
                 it is, unless `state` is `PROMOTED`.
@@ -315,6 +321,8 @@ class Releases:
             The release, or None if there is none to end.
         """
         ends = [ReleaseState.RAMPING] if only_ramping else [*_ENDS.get(state, _OPEN)]
+        is_good = state is ReleaseState.PROMOTED
+        why = reason if is_good else func.coalesce(reason, ReleaseRow.reason)
         statement = (
             update(ReleaseRow)
             .where(
@@ -322,7 +330,7 @@ class Releases:
                 ReleaseRow.build_id == version.build_id,
                 ReleaseRow.state.in_(ends),
             )
-            .values(state=state, ended_at=func.now(), reason=reason, changed_by=by)
+            .values(state=state, ended_at=func.now(), reason=why, changed_by=by)
             .returning(ReleaseRow)
         )
         async with self._database.platform_session("end a release") as session:
@@ -334,6 +342,33 @@ class Releases:
 _OPEN: Final = (ReleaseState.RAMPING, ReleaseState.HALTED)
 _ENDS: Final = {ReleaseState.PROMOTED: (*_OPEN, ReleaseState.ROLLED_BACK)}
 _FRESH: Final = {"populate_existing": True}
+
+
+async def _least(
+    directory: TenantDirectory, build_id: str, cohort: Cohort, min_tenants: int
+) -> int:
+    """Returns how many tenants with failed runs halt a release: `min_tenants` or all it has.
+
+    Raises `TenantUnknown` and `ReleaseInvalid`.
+    """
+    if cohort.tenants is not None:
+        found = await directory.find_many(sorted(cohort.tenants))
+        for missing in sorted(cohort.tenants - {tenant.id for tenant in found}):
+            raise unknown(missing)
+        can_run = sum(tenant.status in RUNNABLE for tenant in found)
+        return min(min_tenants, max(can_run, 1))
+    counted = tenants = 0
+    async for page in pages(directory, statuses=RUNNABLE):
+        tenants += len(page)
+        counted += sum(cohort.has(tenant.id, build_id) for tenant in page)
+        if counted >= min_tenants:
+            return min_tenants
+    if not counted:
+        raise ReleaseInvalid(
+            f"{cohort} that may run jobs are none of {tenants:,}. Take a larger share, or name "
+            "tenants."
+        )
+    return counted
 
 
 def _refuse_two_cohorts(

@@ -21,6 +21,7 @@ from temporal_tenancy.dead_letters.alert_words import RELEASE_HALTED
 from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, tell
 from temporal_tenancy.deployments.comparison import compare
 from temporal_tenancy.deployments.polling import POLLED_WITHIN, unserved, words
+from temporal_tenancy.deployments.recovery import steps_after_halt
 from temporal_tenancy.deployments.releases import Release, Releases
 from temporal_tenancy.deployments.versions import polled_by
 from temporal_tenancy.postgres.database import current_database, platform_session
@@ -122,6 +123,7 @@ class Watch:
                 "build_id": halted.build_id,
                 "cohort": str(halted.cohort),
                 "reason": halted.reason,
+                "next": [step.command for step in steps_after_halt(halted)],
             },
         )
         async with platform_session("send an alert for a halted release") as session:
@@ -138,7 +140,7 @@ class Watch:
         if missing:
             return f"none of its workers polls {words(missing)} any more."
         for compared in await compare(client, release):
-            fault = compared.fault(release.bounds, release.cohort)
+            fault = compared.fault(release.bounds)
             if fault is not None:
                 return f"{fault}."
         return None

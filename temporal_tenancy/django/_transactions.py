@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.django._tenantless import tenant_of_this_code
 from temporal_tenancy.postgres.installation import SCHEMA
-from temporal_tenancy.postgres.open_transactions import claimed, found, joined
+from temporal_tenancy.postgres.open_transactions import OpenTransaction, claimed, found, joined
 from temporal_tenancy.postgres.raw_session import finish
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.transactions import (
@@ -61,14 +61,17 @@ def tenant_atomic(
     outer = None if in_test else joined(connection, tenant)
     if outer is None:
         _refuse_open_transaction(using, tenant)
-    with _translated_errors(tenant):
+    with _translated_errors(tenant, outer):
         if outer is not None:
             with transaction.atomic(using), outer.containing():
                 yield
                 require_tenant(tenant)
             return
         schema = getattr(conf.settings, SCHEMA_SETTING, SCHEMA)
-        with claimed(connection, tenant, schema, is_inside=in_test) as opened:
+        with (
+            claimed(connection, tenant, schema, is_inside=in_test) as opened,
+            _translated_errors(tenant, opened),
+        ):
             try:
                 with transaction.atomic(using):
                     with connections[using].wrap_database_errors:
@@ -142,15 +145,15 @@ def _is_in_test_case(using: str) -> bool:
 
 
 @contextmanager
-def _translated_errors(tenant: str) -> Iterator[None]:
+def _translated_errors(tenant: str, opened: OpenTransaction | None) -> Iterator[None]:
     try:
-        with translated_errors(tenant):
+        with translated_errors(tenant, opened):
             yield
     except Error as error:
         cause = error.__cause__
         if not isinstance(cause, psycopg.Error):
             raise
-        problem = translated(cause, tenant)
+        problem = translated(cause, tenant, opened)
         if problem is not None:
             raise problem from error
         error.args = (str(cause),)

@@ -14,8 +14,8 @@ log: Final = logging.getLogger(__name__)
 class Events(Protocol):
     """Writes the log lines about the stages of a process."""
 
-    def starting(self, queues: Sequence[str], health: str | None) -> None: ...
-    def started(self, queues: Sequence[str], health: str | None) -> None: ...
+    def starting(self, queues: Sequence[str], health: str | None, version: str | None) -> None: ...
+    def started(self, queues: Sequence[str], health: str | None, version: str | None) -> None: ...
     def ready(self) -> None: ...
     def unready(self, reasons: Sequence[str]) -> None: ...
     def stopping(self, signal: str, grace: float | None) -> None: ...
@@ -26,11 +26,11 @@ class Events(Protocol):
 
 # Each event is written out, so that a search for it finds its line.
 class _WorkerEvents:
-    def starting(self, queues: Sequence[str], health: str | None) -> None:
-        log.info("worker.starting", extra={"queues": queues, "health": health})
+    def starting(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
+        log.info("worker.starting", extra={"queues": queues, "health": health, "version": version})
 
-    def started(self, queues: Sequence[str], health: str | None) -> None:
-        log.info("worker.started", extra={"queues": queues, "health": health})
+    def started(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
+        log.info("worker.started", extra={"queues": queues, "health": health, "version": version})
 
     def ready(self) -> None:
         log.info("worker.ready")
@@ -52,11 +52,11 @@ class _WorkerEvents:
 
 
 class _RelayEvents:
-    def starting(self, queues: Sequence[str], health: str | None) -> None:
-        log.info("relay.starting", extra={"queues": queues, "health": health})
+    def starting(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
+        log.info("relay.starting", extra={"queues": queues, "health": health, "version": version})
 
-    def started(self, queues: Sequence[str], health: str | None) -> None:
-        log.info("relay.started", extra={"queues": queues, "health": health})
+    def started(self, queues: Sequence[str], health: str | None, version: str | None) -> None:
+        log.info("relay.started", extra={"queues": queues, "health": health, "version": version})
 
     def ready(self) -> None:
         log.info("relay.ready")

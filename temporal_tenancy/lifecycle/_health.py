@@ -12,9 +12,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.lifecycle._consumers import Watched
 from temporal_tenancy.lifecycle._events import EVENTS, Events
 from temporal_tenancy.lifecycle._listening import listen
@@ -28,6 +30,9 @@ SHUTDOWN_LOOK: Final = 0.05  # seconds between two looks of the server whether i
 
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+ALLOWED: Final = "GET, HEAD"
+METHOD_SHOWN: Final = 20  # characters of a method that is refused
+NOT_FOUND: Final = {"status": "not found"}
 
 log: Final = logging.getLogger(__name__)
 
@@ -188,7 +193,7 @@ async def serving(
                 return
             door = doors.get(path)
             if door is None:
-                self._send(404, {"status": "not found"})
+                self._send(404, NOT_FOUND)
                 return
             asked = asyncio.run_coroutine_threadsafe(door(), loop)
             try:
@@ -199,10 +204,27 @@ async def serving(
 
         do_HEAD = do_GET
 
+        def send_error(
+            self, code: int, message: str | None = None, explain: str | None = None
+        ) -> None:
+            """Refuses what is no GET or HEAD, or no HTTP, as other refusals do."""
+            if code != HTTPStatus.NOT_IMPLEMENTED:  # the request cannot be read
+                self.request_version = self.protocol_version  # or there would be no status line
+                self._send(code, _refused(HTTPStatus(code).phrase.lower()))
+            elif self._is_known():
+                reason = f"this takes {ALLOWED}, not {printable(self.command)[:METHOD_SHOWN]}"
+                self._send(HTTPStatus.METHOD_NOT_ALLOWED, _refused(reason), {"Allow": ALLOWED})
+            else:
+                self._send(404, NOT_FOUND)
+
+        def _is_known(self) -> bool:
+            path = self.path.partition("?")[0]
+            return path in doors or (path == "/metrics" and scrape is not None)
+
         def _scrape(self, scrape: Scrape, shared: _Shared) -> None:
             if not scrape.allows(self.headers.get("Authorization")):
                 reason = "a scrape needs the token: Authorization: Bearer <token>"
-                self._send(401, {"status": "refused", "reasons": [reason]}, CHALLENGE)
+                self._send(401, _refused(reason), CHALLENGE)
                 return
             try:
                 body = shared.text()
@@ -252,6 +274,10 @@ async def serving(
     finally:
         await asyncio.to_thread(server.shutdown)
         server.server_close()
+
+
+def _refused(reason: str) -> Mapping[str, object]:
+    return {"status": "refused", "reasons": [reason]}
 
 
 class _Server(ThreadingHTTPServer):

@@ -34,6 +34,7 @@ class Process:
 
     queues: Sequence[str]  # for the log and the ready file
     identity: str  # in Temporal and in log lines
+    version: str | None = None  # of the code, for its log; None: unknown
     health_host: str = "127.0.0.1"
     health_port: int | None = None  # 0: any free port; None: no health door
     scrape: Scrape | None = None  # the health door's /metrics; None: it has none
@@ -92,7 +93,7 @@ async def run_process(
                 )
             )
         queues = list(process.queues)
-        events.starting(queues, address)
+        events.starting(queues, address, process.version)
         try:
             made = await stop.unless_requested(make(stack))
         except StopRequested:
@@ -121,7 +122,7 @@ async def _work(
         await stop.until_ended(failed, asyncio.create_task(_until_polling(made.consumers)))
         if not failed.done():
             spare_what_is_loaded()
-            events.started(queues, address)
+            events.started(queues, address, process.version)
             if process.ready_file is not None:
                 write_ready_file(
                     process.ready_file, identity=process.identity, queues=queues, health=address

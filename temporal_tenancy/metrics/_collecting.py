@@ -43,6 +43,10 @@ class CollectOptions:
     schedules_every: timedelta = timedelta(minutes=5)
     timeout: timedelta = timedelta(seconds=10)  # for each source
 
+    def interval(self, source: str) -> timedelta:
+        """Returns how often a source is asked, if it answers quickly."""
+        return self.schedules_every if source == "schedules" else self.every
+
 
 @asynccontextmanager
 async def collecting(
@@ -91,16 +95,16 @@ async def collecting(
     async def processes() -> Found:
         return await sources.of_processes(database, migrations)
 
-    asked: dict[str, tuple[Ask, timedelta]] = {
-        "outbox": (outbox, options.every),
-        "ledger": (ledger, options.every),
-        "processes": (processes, options.every),
-        "temporal": (temporal, options.every),
-        "schedules": (drift, options.schedules_every),
+    asked: dict[str, Ask] = {
+        "outbox": outbox,
+        "ledger": ledger,
+        "processes": processes,
+        "temporal": temporal,
+        "schedules": drift,
     }
     tasks = [
-        asyncio.create_task(_repeat(into, source, ask, every, options.timeout))
-        for source, (ask, every) in asked.items()
+        asyncio.create_task(_repeat(into, source, ask, options.interval(source), options.timeout))
+        for source, ask in asked.items()
     ]
     try:
         yield

@@ -71,6 +71,17 @@ def process_instruments() -> Instruments:
     return list(_made.values())[-1] if _made else instruments()
 
 
+def process_version(build_id: str | None = None) -> str:
+    """Returns the version of the code that this process's metrics say.
+
+    `build_id` is that of its workers, where an operator gives one: the metrics then say the same.
+    """
+    found = process_instruments()
+    if build_id is not None:
+        found.use_version(build_id)
+    return found.version
+
+
 def _own_version() -> str:
     try:
         return version("temporal-tenancy")

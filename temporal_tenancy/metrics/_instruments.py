@@ -69,12 +69,17 @@ class Instruments(Collector):
         self.store = store or Store()
         self.noisiest = Noisiest(noisiest)
         self._scraping = threading.Lock()
-        self.store.set(of.PROCESS, version, value=1)
+        self.use_version(version)
         self.store.set(of.CONFIGURED, configuration or "", value=time.time())
         for kind in sorted(_REFUSED):  # from zero on, so that the first one is an increase
             for where in ("workflow", "activity", "message", "client"):
                 self.store.add(of.REFUSALS, kind, where, value=0)
         registry.register(self)
+
+    def use_version(self, version: str) -> None:
+        """Says that the process runs this version of the code, and no other."""
+        self.version = version
+        self.store.replace("version", {of.PROCESS: {(version,): 1}})
 
     def observe(self, observation: Observation) -> None:
         """Counts an observation."""

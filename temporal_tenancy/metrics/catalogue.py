@@ -24,6 +24,7 @@ class Instrument:
     meaning: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()  # upper bounds of a histogram, without infinity
+    source: str = ""  # what a relay asks for it; empty: the process knows it itself
 
     @property
     def scraped(self) -> str:
@@ -98,64 +99,95 @@ LAG_SECONDS: Final = Instrument(
 )  # fmt: skip
 # Of a relay, which asks the database and Temporal.
 MESSAGES: Final = Instrument(
-    "tenancy_outbox_messages", "gauge", "Messages in the outbox, by why they wait.", ("reason",)
+    "tenancy_outbox_messages",
+    "gauge",
+    "Messages in the outbox, by why they wait.",
+    ("reason",),
+    source="outbox",
 )
 OLDEST_DUE: Final = Instrument(
     "tenancy_outbox_oldest_due_seconds", "gauge",
     "How long the oldest message has been due that nothing holds back.",
+    source="outbox",
 )  # fmt: skip
 LETTERS: Final = Instrument(
-    "tenancy_dead_letters_open", "gauge", "Dead letters that wait for a person.", ("job",)
+    "tenancy_dead_letters_open",
+    "gauge",
+    "Dead letters that wait for a person.",
+    ("job",),
+    source="outbox",
 )
 OLDEST_LETTER: Final = Instrument(
-    "tenancy_dead_letters_oldest_seconds", "gauge", "Age of the oldest open dead letter."
+    "tenancy_dead_letters_oldest_seconds",
+    "gauge",
+    "Age of the oldest open dead letter.",
+    source="outbox",
 )
 TICK_TENANTS: Final = Instrument(
-    "tenancy_tick_tenants", "gauge", "Tenants of a job's latest tick, by state.", ("job", "state")
+    "tenancy_tick_tenants",
+    "gauge",
+    "Tenants of a job's latest tick, by state.",
+    ("job", "state"),
+    source="ledger",
 )
 TICK_LAG: Final = Instrument(
     "tenancy_tick_lag_seconds", "gauge",
     "Time from the latest tick's nominal time to the start of its fan-out.", ("job",),
+    source="ledger",
 )  # fmt: skip
 TICK_RUNNING: Final = Instrument(
     "tenancy_tick_running_seconds", "gauge",
     "Time since the start of the latest tick's fan-out; 0 once it has ended.", ("job",),
+    source="ledger",
 )  # fmt: skip
 TICKS_MISSED: Final = Instrument(
     "tenancy_ticks_missed", "gauge",
     "Ticks of the last seven days that were due and never began.", ("job",),
+    source="ledger",
 )  # fmt: skip
 TENANTS_MISSED: Final = Instrument(
     "tenancy_tick_missed_tenants", "gauge",
     "Tenants that failed or were not started in ended ticks of the last seven days.", ("job",),
+    source="ledger",
 )  # fmt: skip
 BACKLOG: Final = Instrument(
     "tenancy_queue_backlog", "gauge", "Tasks that wait in a task queue, about.",
     ("queue", "kind", "priority"),
+    source="temporal",
 )  # fmt: skip
 BACKLOG_AGE: Final = Instrument(
     "tenancy_queue_backlog_age_seconds", "gauge", "Age of the task queue's oldest waiting task.",
     ("queue", "kind", "priority"),
+    source="temporal",
 )  # fmt: skip
 POLLERS: Final = Instrument(
-    "tenancy_queue_workers", "gauge", "Workers that have polled a task queue in the last minute.",
-    ("queue", "kind"),
+    "tenancy_queue_workers", "gauge",
+    "Workers that have polled a task queue in the last minute, by whether they are of the version "
+    "that new runs start on.",
+    ("queue", "kind", "current"),
+    source="temporal",
 )  # fmt: skip
 VERSIONS: Final = Instrument(
     "tenancy_queue_versions", "gauge",
     "Versions of the code among the workers of a task queue.", ("queue",),
+    source="temporal",
 )  # fmt: skip
 PAUSED: Final = Instrument(
-    "tenancy_paused_runs", "gauge", "Running workflows that have paused activities."
+    "tenancy_paused_runs",
+    "gauge",
+    "Running workflows that have paused activities.",
+    source="temporal",
 )
 SCHEDULES: Final = Instrument(
     "tenancy_schedules", "gauge", "Schedules, by how the server's compare with the declared ones.",
     ("state",),
+    source="schedules",
 )  # fmt: skip
 OUT_OF_DATE: Final = Instrument(
     "tenancy_out_of_date_processes", "gauge",
     "Processes that are older than the configuration or the migrations in force.",
     ("kind", "what"),
+    source="processes",
 )  # fmt: skip
 COLLECTED: Final = Instrument(
     "tenancy_collected_timestamp_seconds", "gauge",
@@ -168,6 +200,7 @@ IN_PART: Final = Instrument(
     "tenancy_collected_in_part", "gauge",
     "1 while a source has more rows than are counted, so that its counts are too low.",
     ("source",),
+    source="outbox",
 )  # fmt: skip
 
 CATALOGUE: Final = (

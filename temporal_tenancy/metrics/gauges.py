@@ -13,7 +13,8 @@ from typing import Any, Final, get_args
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.api.taskqueue.v1 import PollerInfo
+from temporalio.api.enums.v1 import WorkerVersioningMode
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueueVersioningInfo
 from temporalio.client import Client
 
 from temporal_tenancy.control_plane.running_processes import (
@@ -270,7 +271,8 @@ async def of_temporal(client: Client, queues: Collection[str]) -> Found:
             age = answer.stats.approximate_backlog_age.ToTimedelta().total_seconds()
             found[of.BACKLOG_AGE][queue, kind, "3"] = age
         pollers = recent(answer.pollers)
-        found[of.POLLERS][queue, kind] = float(len({poller.identity for poller in pollers}))
+        for current, count in _workers(pollers, answer.versioning_info).items():
+            found[of.POLLERS][queue, kind, current] = float(count)
         builds[queue] |= {build_of(poller) for poller in pollers} - {""}
 
     await asyncio.gather(*(ask(queue, kind) for queue in queues for kind in KINDS))
@@ -279,6 +281,23 @@ async def of_temporal(client: Client, queues: Collection[str]) -> Found:
     paused = await client.count_workflows(PAUSED_RUNS, rpc_timeout=RPC_TIMEOUT)
     found[of.PAUSED][()] = float(paused.count)
     return found
+
+
+def _workers(pollers: Iterable[PollerInfo], versions: TaskQueueVersioningInfo) -> Mapping[str, int]:
+    """Counts workers by whether they are of the task queue's current version.
+
+    New runs of a queue without one go to unversioned workers.
+    """
+    current = versions.current_deployment_version
+    identities: dict[str, set[str]] = {"yes": set(), "no": set()}
+    for poller in pollers:
+        said = poller.deployment_options
+        version = ("", "")
+        if said.worker_versioning_mode == WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED:
+            version = said.deployment_name, said.build_id
+        is_current = version == (current.deployment_name, current.build_id)
+        identities["yes" if is_current else "no"].add(poller.identity)
+    return {key: len(found) for key, found in identities.items()}
 
 
 async def of_schedules(client: Client, schedules: Sequence[ScheduledJob]) -> Found:

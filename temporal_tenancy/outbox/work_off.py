@@ -107,16 +107,28 @@ async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
         with use_event_id(message.key):
             await job.coalesce.handler(job_input)
     except Exception as error:  # one message's failure must not affect the others
-        log.warning(
-            "message.failed",
-            extra={
-                "job": job.name,
-                "message_id": str(message.id),
-                "attempt": message.attempts,
-                "error_type": type(error).__name__,
-            },
-        )
-        return Marks(failed=[failed(message, error, retries)])
+        failure = failed(message, error, retries)
+        if failure.is_dead:
+            log.warning(
+                "message.dead",
+                extra={
+                    "job": job.name,
+                    "message_id": str(message.id),
+                    "attempt": message.attempts,
+                    "error_type": type(error).__name__,
+                },
+            )
+        else:
+            log.warning(
+                "message.failed",
+                extra={
+                    "job": job.name,
+                    "message_id": str(message.id),
+                    "attempt": message.attempts,
+                    "error_type": type(error).__name__,
+                },
+            )
+        return Marks(failed=[failure])
     return Marks(completed=[message])
 
 

@@ -26,8 +26,11 @@ from temporal_tenancy.core.scope import (
 )
 from temporal_tenancy.postgres._guarded_connection import TenantConnection
 from temporal_tenancy.postgres._transaction_clock import TransactionClock
+from temporal_tenancy.postgres._transaction_times import TransactionTimes
 from temporal_tenancy.postgres.database_errors import (
+    DatabaseProblem,
     TransactionTimeout,
+    is_lost,
     refused_by_policy,
     timed_out,
     unreachable,
@@ -35,6 +38,7 @@ from temporal_tenancy.postgres.database_errors import (
     withhold_parameters,
     withhold_values,
 )
+from temporal_tenancy.postgres.session_limits import SessionLimits
 
 _STAMP: Final = "temporal_tenancy.stamp"  # the key in Connection.info
 
@@ -64,20 +68,26 @@ class _Stamp:
     transaction: RootTransaction | None
     tenant_id: str
     clock: TransactionClock | None
+    times: TransactionTimes
     being_set: bool = False  # True: lets the statement through that sets the tenant
 
 
 @contextmanager
 def stamp(
-    connection: Connection, tenant_id: str, clock: TransactionClock | None = None
+    connection: Connection,
+    tenant_id: str,
+    limits: SessionLimits,
+    clock: TransactionClock | None = None,
 ) -> Iterator[None]:
     """Marks the transaction of `connection` as `tenant_id`'s; the block must set it on the server.
 
-    Once `clock` has run out, the transaction takes no statement and does not commit. If the block
+    `limits` are those that the block sets: they tell why the server closed a connection. Once
+    `clock` has run out, the transaction takes no statement and does not commit. If the block
     raises, the mark is removed and the transaction cannot be used.
     """
     transaction = connection.get_transaction()
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, being_set=True)
+    times = TransactionTimes(limits)
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, being_set=True)
     try:
         with own_statements(connection.connection.dbapi_connection):
             yield
@@ -87,7 +97,7 @@ def stamp(
         if not connection.invalidated:
             connection.info.pop(_STAMP, None)
         raise
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock)
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times)
 
 
 def guard_tenant_engine(engine: Engine) -> None:
@@ -97,6 +107,7 @@ def guard_tenant_engine(engine: Engine) -> None:
     returns to the pool with state left on it is closed.
     """
     event.listen(engine, "before_cursor_execute", _require_stamp)
+    event.listen(engine, "after_cursor_execute", _note_answer)
     event.listen(engine, "commit", _require_tenant_at_commit)
     event.listen(engine, "handle_error", _translate_error)
     event.listen(engine, "reset", _reset_connection)
@@ -148,6 +159,20 @@ def _require_stamp(
         )
     if stamped.clock is not None:
         stamped.clock.check()
+    stamped.times.send()
+
+
+def _note_answer(
+    connection: Connection,
+    cursor: DBAPICursor,
+    statement: str,
+    parameters: object,
+    context: object,
+    executemany: bool,
+) -> None:
+    stamped = connection.info.get(_STAMP)
+    if isinstance(stamped, _Stamp):
+        stamped.times.answer()
 
 
 def _require_platform_scope(
@@ -224,11 +249,21 @@ def _translate_error(context: ExceptionContext) -> BaseException | None:
             "Leave the tenant's column out: the session sets it."
         )
     limit = timed_out(original)
+    if limit is None and is_lost(original):
+        limit = _limit_reached(context.connection)
     if limit is not None:
         return limit
     if context.engine is not None and (context.connection is None or context.is_disconnect):
         return unreachable(context.engine.url, original)
     return None
+
+
+def _limit_reached(connection: Connection | None) -> DatabaseProblem | None:
+    """Returns the error for the limit that the lost connection's transaction had reached."""
+    if connection is None or connection.invalidated:
+        return None
+    stamped = connection.info.get(_STAMP)
+    return stamped.times.limit_reached() if isinstance(stamped, _Stamp) else None
 
 
 def _reset_connection(

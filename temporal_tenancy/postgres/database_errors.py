@@ -186,13 +186,27 @@ def timed_out(error: psycopg.Error) -> DatabaseProblem | None:
             f"{_OWN_LIMITS}"
         )
     if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
-        return IdleTransaction(
-            "the server closed a connection whose transaction was idle for longer than its "
-            "session allows. Move slow work without SQL out of the session, and try again."
-        )
+        return idle_transaction()
     if error.diag.sqlstate == _TRANSACTION_TIMEOUT:
         return transaction_timeout()
     return None
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection was lost without a word of the server.
+
+    The server says which limit ended a connection before it closes it, but a statement that is sent
+    at that moment can lose its words.
+    """
+    return isinstance(error, psycopg.OperationalError) and error.diag.sqlstate is None
+
+
+def idle_transaction() -> IdleTransaction:
+    """Returns the error for a transaction that was idle for too long."""
+    return IdleTransaction(
+        "the server closed a connection whose transaction was idle for longer than its "
+        "session allows. Move slow work without SQL out of the session, and try again."
+    )
 
 
 def transaction_timeout() -> TransactionTimeout:

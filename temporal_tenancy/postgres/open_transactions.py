@@ -7,6 +7,7 @@ tenant there.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ class OpenTransaction:
     stage: Stage = Stage.BEGINNING
     role: str = ""  # the one that it began as
     began: str = ""  # on the server's clock, in seconds
-    ends: float | None = None  # on the monotonic clock, in seconds; None: the server limits it
+    ends: float = math.inf  # when its time is up, on the monotonic clock, in seconds
+    is_counted_here: bool = False  # whether the server does not limit it
     unfinished: Unfinished = field(default_factory=Unfinished)
     inside: list[object] = field(default_factory=list)  # the blocks inside, innermost last
     is_mixed: bool = False  # whether a block inside ended before one that it contains

@@ -191,7 +191,7 @@ def _stamp_transaction(
     limits: SessionLimits = session.info[SESSION_LIMITS]
     counted = counts_transactions(connection.dialect)
     clock: TransactionClock | None = session.info[SESSION_CLOCK]
-    with stamp(connection, tenant, clock):
+    with stamp(connection, tenant, limits, clock):
         connection.execute(_set_tenant(limits, counted), {"tenant": tenant})
     if clock is not None and not counted:
         clock.begin(limits.transaction)

@@ -16,8 +16,7 @@ from contextlib import (
     contextmanager,
 )
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Final, NoReturn, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -33,10 +32,12 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.postgres import tenant_owned
+from temporal_tenancy.postgres._blocks import AsyncBlock, SyncBlock
 from temporal_tenancy.postgres._excess_rights import refuse_excess_rights
 from temporal_tenancy.postgres._transaction_clock import COUNTED_SINCE
 from temporal_tenancy.postgres.database import refuse_workflow_code
 from temporal_tenancy.postgres.database_errors import (
+    is_lost,
     refused_by_policy,
     timed_out,
     transaction_timeout,
@@ -137,63 +138,13 @@ def tenant_transaction(
         psycopg.Error: any other database error, without values of rows once it leaves the block.
     """
     if isinstance(connection, psycopg.AsyncConnection):
-        return _AsyncBlock(_async_transaction(connection, limits, schema))
+        return AsyncBlock(_async_transaction(connection, limits, schema))
     if isinstance(connection, psycopg.Connection):
-        return _SyncBlock(_sync_transaction(connection, limits, schema))
+        return SyncBlock(_sync_transaction(connection, limits, schema))
     raise ConfigurationError(
         "tenant_transaction() takes a psycopg.Connection or psycopg.AsyncConnection, not "
         f"{type(connection).__name__}. Take a connection from the pool or adapter first."
     )
-
-
-class _AsyncBlock(AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]):
-    """A block for `async with`, which says so to a plain `with`."""
-
-    def __init__(self, block: AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]) -> None:
-        self._block = block
-
-    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
-        return await self._block.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return await self._block.__aexit__(kind, error, traceback)
-
-    def __enter__(self) -> NoReturn:
-        raise ConfigurationError(
-            "this connection is async. Write: async with tenant_transaction(connection)."
-        )
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class _SyncBlock(AbstractContextManager[psycopg.Connection[Any]]):
-    """A block for `with`, which says so to an `async with`."""
-
-    def __init__(self, block: AbstractContextManager[psycopg.Connection[Any]]) -> None:
-        self._block = block
-
-    def __enter__(self) -> psycopg.Connection[Any]:
-        return self._block.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self._block.__exit__(kind, error, traceback)
-
-    async def __aenter__(self) -> NoReturn:
-        raise ConfigurationError(
-            "this connection is not async. Write: with tenant_transaction(connection)."
-        )
-
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 @contextmanager
@@ -202,13 +153,13 @@ def _sync_transaction(
 ) -> Iterator[psycopg.Connection[Any]]:
     tenant = current_tenant_of_this_code()
     outer = joined(connection, tenant)
-    with translated_errors(tenant):
+    with translated_errors(tenant, outer):
         if outer is not None:
             with connection.transaction(), outer.containing():
                 yield connection
                 require_tenant(tenant)
             return
-        with claimed(connection, tenant, schema) as opened:
+        with claimed(connection, tenant, schema) as opened, translated_errors(tenant, opened):
             try:
                 with connection.transaction():
                     finish(begin(connection, opened, limits))
@@ -225,14 +176,14 @@ async def _async_transaction(
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     tenant = current_tenant_of_this_code()
     outer = joined(connection, tenant)
-    with translated_errors(tenant):
+    with translated_errors(tenant, outer):
         if outer is not None:
             async with connection.transaction():
                 with outer.containing():
                     yield connection
                     require_tenant(tenant)
             return
-        with claimed(connection, tenant, schema) as opened:
+        with claimed(connection, tenant, schema) as opened, translated_errors(tenant, opened):
             try:
                 async with connection.transaction():
                     await begin(connection, opened, limits)
@@ -260,8 +211,8 @@ async def begin(
     session = RawSession(connection)
     limits = limits or SessionLimits()
     by_server = connection.info.server_version >= _COUNTED_SINCE
-    if not by_server:
-        opened.ends = time.monotonic() + limits.transaction.total_seconds()
+    opened.ends = time.monotonic() + limits.transaction.total_seconds()
+    opened.is_counted_here = not by_server
     values = {"tenant": opened.tenant}
     [row] = await session.send(compiled(_first_statement(limits, by_server)), values)
     roles = (row.role, row.login)
@@ -285,7 +236,7 @@ async def prepare_commit(connection: RawConnection, opened: OpenTransaction) -> 
     opened.unfinished.require_none()
     if opened.inside or opened.is_mixed:
         raise overlapping()
-    if opened.ends is not None and time.monotonic() > opened.ends:
+    if opened.is_counted_here and time.monotonic() > opened.ends:
         raise transaction_timeout()
     if connection.info.transaction_status == TransactionStatus.IDLE:
         cut(connection)
@@ -374,19 +325,24 @@ def require_tenant(tenant: str) -> None:
 
 
 @contextmanager
-def translated_errors(tenant: str) -> Iterator[None]:
+def translated_errors(tenant: str, opened: OpenTransaction | None = None) -> Iterator[None]:
     """Removes row values from the driver's errors; gives policy and limit errors own types."""
     try:
         yield
     except psycopg.Error as error:
-        problem = translated(error, tenant)
+        problem = translated(error, tenant, opened)
         if problem is None:
             raise
         raise problem from error
 
 
-def translated(error: psycopg.Error, tenant: str) -> Exception | None:
-    """Removes row values from `error`; returns the library's own error for it, if it has one."""
+def translated(
+    error: psycopg.Error, tenant: str, opened: OpenTransaction | None = None
+) -> Exception | None:
+    """Removes row values from `error`; returns the library's own error for it, if it has one.
+
+    `opened` is the transaction in which it was raised.
+    """
     if isinstance(error, OutOfOrderTransactionNesting):
         return overlapping()
     is_foreign, reason = refused_by_policy(error), error.diag.message_primary
@@ -396,6 +352,8 @@ def translated(error: psycopg.Error, tenant: str) -> Exception | None:
             f"row-level security refused a row that does not belong to tenant {tenant}: {reason}. "
             "Write the current tenant's id."
         )
+    if opened is not None and is_lost(error) and time.monotonic() >= opened.ends:
+        return transaction_timeout()
     return timed_out(error)
 
 

@@ -20,6 +20,7 @@ from temporalio.converter import WithSerializationContext, WorkflowSerialization
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import (
     ConfigurationError,
     InvalidPayload,
@@ -43,6 +44,7 @@ from temporal_tenancy.sdk._private import (
 )
 from temporal_tenancy.sdk.stamps import Stamp
 
+STARTER_SHOWN: Final = 100  # characters of what a client calls itself
 PATCH_FOREIGN_COMMAND: Final = "temporal-tenancy-foreign-command"
 PATCH_ANOTHER_PERIOD: Final = "temporal-tenancy-another-period"
 _BY_CRON: Final = ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE
@@ -159,7 +161,7 @@ class _GuardedInstance(WorkflowInstance):
                     self._check_period(act, work.initialize_workflow, job_input)
                 except TenancyError as error:
                     self.refusal = error
-                    self._log(error)
+                    self._log(error, started_by=work.initialize_workflow.identity)
             elif work.HasField("notify_has_patch"):
                 self.has_refused |= work.notify_has_patch.patch_id == PATCH_FOREIGN_COMMAND
         if self.refusal is not None:
@@ -291,7 +293,8 @@ class _GuardedInstance(WorkflowInstance):
                 self._encode(refusal, answer.failed)
         return completion
 
-    def _log(self, refusal: TenancyError) -> None:
+    def _log(self, refusal: TenancyError, *, started_by: str | None = None) -> None:
+        """Logs a refusal; `started_by` is what the client that started the run calls itself."""
         observe(Refused(refusal.type or "", "workflow"))
         log.warning(
             "workflow.refused",
@@ -301,6 +304,7 @@ class _GuardedInstance(WorkflowInstance):
                 "run_id": self.details.info.run_id,
                 "error_type": refusal.type,
                 "error": refusal.message,
+                **({"started_by": printable(started_by)[:STARTER_SHOWN]} if started_by else {}),
             },
         )
 

@@ -22,7 +22,7 @@ from temporalio import activity, workflow
 from temporalio.bridge.proto.workflow_activation import InitializeWorkflow, WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
-from temporalio.service import ServiceClient
+from temporalio.service import RPCError, RPCStatusCode, ServiceClient
 
 if TYPE_CHECKING:
     # The public property `ServiceClient.worker_service_client` returns it.
@@ -48,6 +48,8 @@ __all__ = [
 ]
 
 Response = TypeVar("Response", bound=Message)
+
+_TIME_IS_UP: Final = "Timeout expired"  # the message of the core's own timeout
 
 # The argument of the public method `WorkflowRunner.prepare_workflow`. A public replacement would
 # be a public type.
@@ -135,6 +137,10 @@ class CheckingServiceClient(ServiceClient):
     def admit(self, service: str, rpc: str, request: Any) -> Any:  # messages
         """Returns the message to send for `request`; an error keeps it from being sent."""
 
+    def time_limit(self, rpc: str, request: Any) -> timedelta | None:  # a message
+        """Returns how long to wait for an answer; None: as long as the SDK does, 30 s or 70 s."""
+        return None
+
     @property
     def worker_service_client(self) -> _BridgeServiceClient:
         # A worker takes the core's connection out of it, and nothing else. It may do so in a
@@ -156,12 +162,20 @@ class CheckingServiceClient(ServiceClient):
         metadata: Mapping[str, str | bytes],
         timeout: timedelta | None,  # noqa: ASYNC109  # the SDK's own signature
     ) -> Response:
-        return await self._inner._rpc_call(
-            rpc,
-            self.admit(service, rpc, req),
-            resp_type,
-            service=service,
-            retry=retry,
-            metadata=metadata,
-            timeout=timeout,
-        )
+        try:
+            return await self._inner._rpc_call(
+                rpc,
+                self.admit(service, rpc, req),
+                resp_type,
+                service=service,
+                retry=retry,
+                metadata=metadata,
+                timeout=timeout or self.time_limit(rpc, req),
+            )
+        except RPCError as error:
+            # The core calls a request cancelled whose time was up before the server answered.
+            if error.status is not RPCStatusCode.CANCELLED or error.message != _TIME_IS_UP:
+                raise
+            raise RPCError(
+                error.message, RPCStatusCode.DEADLINE_EXCEEDED, error.raw_grpc_status
+            ) from None

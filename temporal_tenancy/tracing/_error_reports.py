@@ -14,6 +14,7 @@ from typing import Any, Final
 import sentry_sdk
 from sentry_sdk.types import Event
 from sentry_sdk.utils import BadDsn, Dsn, event_from_exception
+from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from temporal_tenancy.core.errors import ConfigurationError
@@ -32,14 +33,19 @@ EVENTS: Final = frozenset(
     {
         "activity.failed",
         "activity.refused",
-        "dead_letter.recorded",
-        "message.failed",
+        "message.dead",
         "signal.dropped",
         "workflow.failed",
         "workflow.refused",
     }
 )
-"""The library's log events that are reported, beside every error with a traceback."""
+"""The library's log events that are reported, beside every error with a traceback.
+
+A failure is reported once: by the last attempt of an activity, or else by the run that it ends. The
+dead letter of the run, and the run whose activity has reported, say the same again.
+"""
+_UNREADABLE: Final = "Completing activity as failed"
+"""Begins the SDK's line of an attempt that failed before it reached the library's own code."""
 _TAGS: Final = {
     "tenant_id": "tenant_id",
     "job": "job",
@@ -144,8 +150,19 @@ def _is_reported(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, ApplicationError) and error.category == ApplicationErrorCategory.BENIGN:
         return False
+    is_of_sdk = record.name == activity.logger.name and record.getMessage().startswith(_UNREADABLE)
+    if is_of_sdk and error is not None:
+        return True
+    if not _is_for_good(record):
+        return False
     told = record.name.startswith("temporal_tenancy.") and record.msg in EVENTS
     return told or (error is not None and record.levelno >= logging.ERROR)
+
+
+def _is_for_good(record: logging.LogRecord) -> bool:
+    if record.msg == "activity.failed":
+        return getattr(record, "is_last", True)
+    return record.msg != "workflow.failed" or not getattr(record, "is_told", False)
 
 
 def _event(record: logging.LogRecord, fields: Mapping[str, Any], options: dict[str, Any]) -> Event:

@@ -24,7 +24,7 @@ from temporalio.contrib.opentelemetry import (
 
 from temporal_tenancy.core.errors import ConfigurationError, MissingExtra
 from temporal_tenancy.core.trace_context import Kind, OpenSpan, Value, use_tracer
-from temporal_tenancy.tracing._spans import TenantSpans
+from temporal_tenancy.tracing._spans import ERROR_TYPE, TenantSpans
 
 STOP_WITHIN: Final = timedelta(seconds=2)
 
@@ -154,7 +154,7 @@ class _Open:
         self._span.set_attributes(attributes)
 
     def fail(self, error_type: str) -> None:
-        self._span.set_attribute("error.type", error_type)
+        self._span.set_attribute(ERROR_TYPE, error_type)
         self._span.set_status(Status(StatusCode.ERROR))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import Status
+from opentelemetry.trace import Status, StatusCode
 
 from temporal_tenancy.core.identifiers import PLATFORM
 from temporal_tenancy.sdk.logs import job_fields, owner_of
@@ -20,6 +20,9 @@ _WITHHELD: Final = re.compile(
     r"exception\.(message|stacktrace)|url\.(full|path|query)|http\.(url|target)"
     r"|http\.(request|response)\.(header|body)\b.*|db\.statement.*|db\.query\.(text|parameter).*"
 )
+ERROR_TYPE: Final = "error.type"
+UNKNOWN_ERROR: Final = "_OTHER"  # of OpenTelemetry's conventions
+_EXCEPTION: Final = "exception.type"
 _TYPE: Final = re.compile(r"[A-Za-z_][\w.]*")
 # The SDK's name of the attribute, on the span of a start.
 _WORKFLOW_ID: Final = "temporalWorkflowID"
@@ -80,7 +83,7 @@ def without_words(span: ReadableSpan) -> ReadableSpan:
         context=span.get_span_context(),
         parent=span.parent,
         resource=span.resource,
-        attributes=_told(span.attributes),
+        attributes={**_failed(span), **_told(span.attributes)},
         events=[Event(each.name, _told(each.attributes), each.timestamp) for each in span.events],
         links=span.links,
         kind=span.kind,
@@ -95,6 +98,16 @@ def _told(attributes: Any) -> dict[str, Any]:  # OpenTelemetry's values
     return {
         name: value for name, value in (attributes or {}).items() if not _WITHHELD.fullmatch(name)
     }
+
+
+def _failed(span: ReadableSpan) -> dict[str, str]:
+    """Returns the type of the error of a span that failed, which few instrumentations set."""
+    if span.status.status_code is not StatusCode.ERROR:
+        return {}
+    names = [(each.attributes or {}).get(_EXCEPTION) for each in span.events]
+    found = [name for name in names if isinstance(name, str)]
+    named = found[-1] if found else _status(span.status).description or UNKNOWN_ERROR
+    return {ERROR_TYPE: named.rpartition(".")[2]}
 
 
 def _status(status: Status) -> Status:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from temporal_tenancy.deployments import releases
+from temporal_tenancy.deployments import comparison, releases, versions
 from temporal_tenancy.deployments.comparison import Compared
 from temporal_tenancy.deployments.releases import Release, Releases
+from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.sdk import _guard as guard
 from temporal_tenancy.sdk.interceptors._client_outbound import TenancyClientOutbound
 from tests.mutants.mutant import Mutant, replace
 
 RELEASES: Final = "tests/library/deployments/test_releases.py"
 WORKERS: Final = "tests/library/deployments/test_versioned_workers.py"
+COMPARED: Final = "tests/library/deployments/test_comparison.py"
 _KEPT: Final = f"{WORKERS}::test_tenants_runs_keep_their_version_and_short_platform_runs_do_not"
 _BAD: Final = (
     f"{WORKERS}::"
@@ -41,7 +43,7 @@ def _start_on_the_current_version() -> None:
 
 
 def _find_no_fault() -> None:
-    replace(Compared, "fault", lambda self, bounds, cohort=None: None)
+    replace(Compared, "fault", lambda self, bounds: None)
 
 
 def _move_every_run() -> None:
@@ -53,7 +55,7 @@ def _pin_on_every_queue() -> None:
 
 
 def _count_runs() -> None:
-    def fault(self: Compared, bounds: Any, cohort: Any = None) -> str | None:
+    def fault(self: Compared, bounds: Any) -> str | None:
         bad = self.new_failed / self.new_ended > bounds.max_failures if self.new_ended else False
         return "worse" if self.new_ended >= bounds.min_runs and bad else None
 
@@ -72,7 +74,51 @@ def _believe_an_odd_row() -> None:
     replace(releases, "_release", believing)
 
 
+def _mix_deployments() -> None:
+    own = "coalesce(ledger.deployment, :deployment)"
+    before, after = comparison._BY_JOB.text.split(own)
+    replace(comparison, "_BY_JOB", library_text(f"{before}:deployment{after}"))
+
+
+def _keep_the_bound() -> None:
+    async def least(directory: Any, build_id: str, cohort: Any, min_tenants: int) -> int:
+        return min_tenants
+
+    replace(releases, "_least", least)
+
+
+def _need_no_workers() -> None:
+    async def queues(client: Any, deployment: Any, build_id: str, **_: Any) -> frozenset[str]:
+        return frozenset({"bulk"})
+
+    replace(versions, "require_queues", queues)
+
+
 DEPLOY_FAULTS: Final = [
+    Mutant(
+        "deployments-mixed",
+        "a build id of another deployment counts as the release's",
+        (f"{COMPARED}::test_the_same_build_id_of_another_deployment_is_another_version",),
+        seed=_mix_deployments,
+    ),
+    Mutant(
+        "never-halted-for-few",
+        "a release to fewer tenants than must fail is never halted for failures",
+        (
+            f"{RELEASES}::"
+            "test_a_release_to_fewer_tenants_than_must_fail_is_halted_when_all_of_them_do",
+        ),
+        seed=_keep_the_bound,
+    ),
+    Mutant(
+        "released-without-workers",
+        "a version is released or promoted though none of its workers polls",
+        (
+            "tests/library/deployments/test_bad_releases.py::"
+            "test_what_ramps_is_said_and_what_was_taken_back_is_passed_over",
+        ),
+        seed=_need_no_workers,
+    ),
     Mutant(
         "pinned-on-every-queue",
         "a release pins runs on queues that its workers do not serve",

@@ -44,6 +44,7 @@ from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 from tests.mutants.shared_state import SHARED_STATE_FAULTS
 from tests.mutants.tenant_ids import TENANT_ID_FAULTS
+from tests.mutants.tls import TLS_FAULTS
 
 ROW_SECURITY: Final = "tests/isolation/test_row_security.py"
 LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
@@ -310,6 +311,7 @@ _ALL: Final = [
     *LOCK_FAULTS,
     *SHARED_STATE_FAULTS,
     *DEPLOY_FAULTS,
+    *TLS_FAULTS,
     *QUOTED_FAULTS,
     *ROLE_FAULTS,
     *PROBE_FAULTS,

@@ -89,10 +89,15 @@ def relay(
     identity: Identity = None,
     ready_file: ReadyFile = None,
     drain_delay: DrainDelay = 1.0,
+    build_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The version of this code, as of its workers."),
+    ] = None,
 ) -> None:
     """Start the jobs that the outbox has messages for, until SIGTERM or Ctrl-C."""
     from temporal_tenancy.cli import processes
 
     processes.relay(
-        processes.ProcessOptions(identity, health_host, health_port, ready_file, drain_delay)
+        processes.ProcessOptions(identity, health_host, health_port, ready_file, drain_delay),
+        build_id=build_id,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -172,13 +172,14 @@ async def start_unit(client: Client, unit: Unit, ladder: RetryLadder) -> bool:
     return True
 
 
-def _in_trace_of(unit: Unit) -> AbstractContextManager[object]:
+@contextmanager
+def _in_trace_of(unit: Unit) -> Iterator[None]:
     """Runs the start in the trace of the unit's first message; it links to those of the others."""
-    return span(
-        f"relay {unit.messages[0].job}",
-        "producer",
-        parents=[message.traceparent for message in unit.messages],
-    )
+    job = unit.messages[0].job
+    parents = [message.traceparent for message in unit.messages]
+    with span(f"relay {job}", "producer", parents=parents) as relaying:
+        relaying.describe(**{"tenancy.job": job, "tenancy.workflow_id": unit.workflow_id})
+        yield
 
 
 async def run_of_message(

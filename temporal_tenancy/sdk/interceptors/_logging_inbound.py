@@ -12,7 +12,17 @@ import time
 from typing import Any, Final
 
 from temporalio import activity, workflow
-from temporalio.exceptions import CancelledError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    ChildWorkflowError,
+    FailureError,
+    RetryState,
+    TerminatedError,
+    TimeoutError,
+    is_cancelled_exception,
+)
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
@@ -36,6 +46,8 @@ from temporal_tenancy.core.observations import (
 from temporal_tenancy.core.redaction import withholding
 from temporal_tenancy.core.scope import TenantScope, current_scope
 from temporal_tenancy.sdk.logs import mark_reported
+
+_FOR_GOOD: Final = (RetryState.NON_RETRYABLE_FAILURE, RetryState.MAXIMUM_ATTEMPTS_REACHED)
 
 log: Final = logging.getLogger(__name__)
 
@@ -77,7 +89,7 @@ class LoggingActivityInbound(ActivityInboundInterceptor):
             raise
         except Exception as error:
             kind = type_of(root_cause(error))
-            failure = {"error_type": kind, **_took(began)}
+            failure = {"error_type": kind, "is_last": _is_last(error), **_took(began)}
             log.warning("activity.failed", exc_info=True, extra=failure)
             mark_reported(error)
             _observe_attempt(work, "failed", began, kind)
@@ -123,14 +135,41 @@ class LoggingWorkflowInbound(WorkflowInboundInterceptor):
             cause = root_cause(error)
             # What failed elsewhere was logged there, by a process that knows what it may tell.
             words = {"error": message_of(error)} if cause is error else {}
-            kind = type_of(cause)
-            self._log(logging.WARNING, "workflow.failed", error_type=kind, **words, **_ran())
+            kind, told = type_of(cause), _is_told(error)
+            fields = {**words, **_ran()}
+            self._log(logging.WARNING, "workflow.failed", error_type=kind, is_told=told, **fields)
             _observe_run("failed")
         # Anything else is a bug that fails the workflow task, not the run: the SDK logs it.
 
     def _log(self, level: int, event: str, **fields: object) -> None:
         if log.isEnabledFor(level) and not workflow.unsafe.is_replaying_history_events():
             log.log(level, event, extra=fields)
+
+
+def _is_last(error: Exception) -> bool:
+    """Whether an attempt that fails with this error is known to be its activity's last."""
+    policy, attempt = activity.info().retry_policy, activity.info().attempt
+    if isinstance(error, ApplicationError) and error.non_retryable:
+        return True
+    if policy is None:
+        return False
+    is_named = type_of(error) in (policy.non_retryable_error_types or ())
+    return is_named or 0 < policy.maximum_attempts <= attempt
+
+
+def _is_told(error: BaseException) -> bool:
+    """Whether a run fails because of a failure that was logged as one for good where it happened.
+
+    A time limit fails an activity or a child without any code that could log it.
+    """
+    each: BaseException | None = error
+    while isinstance(each, FailureError):
+        if isinstance(each, ActivityError) and isinstance(each.cause, ApplicationError):
+            return each.retry_state in _FOR_GOOD
+        if isinstance(each, ChildWorkflowError):
+            return not isinstance(each.cause, TimeoutError | TerminatedError)
+        each = each.cause
+    return False
 
 
 def _canceller() -> str | None:

@@ -15,7 +15,9 @@ _OF_A_KEY: Final = re.compile(
 )
 
 
-def cause_of(statement: Statement, catalogue: Catalogue, role: str, mighty: str) -> str:
+def cause_of(
+    statement: Statement, catalogue: Catalogue, role: str, mighty: str, constraint: str = ""
+) -> str:
     """Returns why a statement could reach other tenants' rows; nothing if the catalogue is sound.
 
     Args:
@@ -23,12 +25,14 @@ def cause_of(statement: Statement, catalogue: Catalogue, role: str, mighty: str)
         catalogue: of the database.
         role: the runtime role.
         mighty: what lets the role past every policy, such as "BYPASSRLS"; or nothing.
+        constraint: the unique index or foreign key that refused it, whatever its kind; or nothing.
     """
     table = statement.table
     key = _OF_A_KEY.fullmatch(statement.kind)
-    if table is not None and key is not None:
+    named = {constraint, key[1] if key is not None else ""}
+    if table is not None:
         for name, columns, kind in _keys(table):
-            if name == key[1] and (table.tenant is None or table.tenant not in columns):
+            if name in named and (table.tenant is None or table.tenant not in columns):
                 return f"the {kind} {name} does not contain the tenant's column"
     for function in catalogue.functions:
         if function.signature == statement.object and function.definer:

@@ -551,7 +551,8 @@ class _Check:
                 )
         learned = differences(alone, again, beside)
         if learned:
-            self._leak(statement, learned)
+            constraint = beside.refusal.constraint if beside.refusal else ""
+            self._leak(statement, learned, constraint)
         refusal = beside.refusal
         if statement.own:
             self._judge_own(statement, beside)
@@ -659,8 +660,8 @@ class _Check:
         names |= {bare.rpartition(".")[2]} if "(" not in bare else set()
         return not names.isdisjoint(self.skip)
 
-    def _leak(self, statement: Statement, seen: str) -> None:
-        cause = cause_of(statement, self.catalogue, self.login.role, self.mighty)
+    def _leak(self, statement: Statement, seen: str, constraint: str = "") -> None:
+        cause = cause_of(statement, self.catalogue, self.login.role, self.mighty, constraint)
         self.findings.append(
             Leak("leak", statement.object, statement.kind, _shown(statement.sql), seen, cause)
         )

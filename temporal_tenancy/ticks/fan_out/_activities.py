@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from temporalio import activity
+from temporalio.api.deployment.v1 import WorkerDeploymentVersion
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
@@ -295,7 +296,12 @@ async def start_released(request: StartReleased) -> StartedRun | None:
     # An earlier attempt of this activity may have started it.
     if run_id is None and await described.memo_value(STARTED_BY, default=None) != request.shard_run:
         return None
-    return StartedRun(run_id=described.run_id, build_id=_build_id(described))
+    version = _version(described)
+    return StartedRun(
+        run_id=described.run_id,
+        build_id=version.build_id or None,
+        deployment=version.deployment_name or None,
+    )
 
 
 @platform_activity("reads which of the runs that a shard's activities started have ended")
@@ -320,16 +326,16 @@ async def look_at_runs(request: LookAtRuns) -> EndedRuns:
             found = outcome_of_failure(
                 run.tenant_id, error, workflow_id=run.workflow_id, run_id=None
             )
-        return found.model_copy(update={"build_id": run.build_id})
+        version = {"build_id": run.build_id, "deployment": run.deployment}
+        return found.model_copy(update=version)
 
     found = await asyncio.gather(*map(look, request.runs))
     return EndedRuns(outcomes=[each for each in found if each.state is not LedgerState.RUNNING])
 
 
-def _build_id(run: WorkflowExecutionDescription) -> str | None:
-    """Returns the build id of a run's pinned version, or None if it has no override."""
-    override = run.raw_info.versioning_info.versioning_override
-    return override.pinned.version.build_id or None
+def _version(run: WorkflowExecutionDescription) -> WorkerDeploymentVersion:
+    """Returns a run's pinned version, whose fields are empty if it has no override."""
+    return run.raw_info.versioning_info.versioning_override.pinned.version
 
 
 def _gone(turn: Turn, request: NextPage) -> Entry:

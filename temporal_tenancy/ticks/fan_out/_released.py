@@ -17,6 +17,7 @@ from temporal_tenancy.ticks.fan_out.payloads import (
     EndedRuns,
     LookAtRuns,
     Outside,
+    StartedRun,
     TenantOutcome,
 )
 
@@ -42,13 +43,18 @@ class ReleasedRuns:
         self._followed: dict[str, _Followed] = {}  # by workflow id
         self._stopped = False
 
-    async def ended(self, child: ChildRef, build_id: str | None) -> TenantOutcome:
+    async def ended(self, child: ChildRef, started: StartedRun) -> TenantOutcome:
         """Waits until a run has ended; returns its outcome.
 
         Raises:
             FailureError: the server could not be asked.
         """
-        run = Outside(tenant_id=child.tenant_id, workflow_id=child.workflow_id, build_id=build_id)
+        run = Outside(
+            tenant_id=child.tenant_id,
+            workflow_id=child.workflow_id,
+            build_id=started.build_id,
+            deployment=started.deployment,
+        )
         outcome: asyncio.Future[TenantOutcome] = asyncio.get_running_loop().create_future()
         self._followed[child.workflow_id] = _Followed(run, workflow.now(), outcome)
         return await outcome

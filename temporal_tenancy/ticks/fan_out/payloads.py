@@ -193,6 +193,7 @@ class TenantOutcome(BaseModel):
     workflow_id: str
     run_id: str | None = None
     build_id: str | None = None  # of the worker version that a release gave it
+    deployment: str | None = None  # of that version
 
 
 class RecordOutcomes(BaseModel):
@@ -224,6 +225,7 @@ class StartedRun(BaseModel):
 
     run_id: str
     build_id: str | None  # None: the release has ended meanwhile, so it is on the current version
+    deployment: str | None = None  # of that version
 
 
 class Outside(BaseModel):
@@ -232,6 +234,7 @@ class Outside(BaseModel):
     tenant_id: str
     workflow_id: str
     build_id: str | None
+    deployment: str | None = None
 
 
 class LookAtRuns(BaseModel):

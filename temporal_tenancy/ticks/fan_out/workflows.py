@@ -409,8 +409,9 @@ class Shard:
             await self._follow_another(child)
             return
         running = _outcome(child, LedgerState.RUNNING, run.run_id)
-        self._unwritten.append(running.model_copy(update={"build_id": run.build_id}))
-        self._count(await self._released.ended(child, run.build_id))
+        version = {"build_id": run.build_id, "deployment": run.deployment}
+        self._unwritten.append(running.model_copy(update=version))
+        self._count(await self._released.ended(child, run))
 
     async def _follow_another(self, child: ChildRef) -> None:
         """Waits for a child that another run has started, and counts its outcome."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ from temporal_tenancy.deployments import (
 )
 from temporal_tenancy.deployments import versions as server
 from temporal_tenancy.deployments.comparison import compare
-from temporal_tenancy.deployments.watch import Watch
+from temporal_tenancy.deployments.watch import Watch, WatchInput, watch_id
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
 from tests.fixtures.app import app_worker
@@ -58,6 +58,7 @@ __all__ = ["app", "many", "program", "sink"]  # fixtures
 OTHER = WorkerDeploymentVersion("app", "v3")
 ONE, TWO = WorkerDeploymentVersion("svc", "s1"), WorkerDeploymentVersion("svc", "s2")
 GONE = timedelta(0)  # so that no worker has polled lately enough
+GONE_VERSION = WorkerDeploymentVersion("gone", "v2")  # the server does not know it
 SELDOM = timedelta(hours=1)  # the watch looks once
 
 
@@ -167,8 +168,13 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
         )
 
         # Runs of an earlier release of the version do not count in the next one.
+        grown = await ramped("v2", ",".join((*CANARIES, "t005")))
+        assert "This replaces its release to t000, t001, t002 and 2 more" in shown(grown)
+        assert grown.document["replaced"]["tenants"] == list(CANARIES)
         await commands.rollback("v2", terminate=False, reason="a try", deployment="app")
-        await ramped("v2", "t001,t002")
+        anew = shown(await ramped("v2", "t001,t002", min_tenants=3))
+        assert "It begins anew: its release to t000, t001, t002 and 3 more was rolled back" in anew
+        assert "once runs of 2 tenants fail, not of 3: it has no more that may run" in anew
         release = await releases.find(NEW)
         assert release is not None
         with as_platform(database):
@@ -193,3 +199,42 @@ async def test_what_ramps_is_said_and_what_was_taken_back_is_passed_over(
         assert (taken.state, taken.reason) == (ReleaseState.ROLLED_BACK, "bad")
         with pytest.raises(VersionRefused, match="v3 was rolled back itself"):
             await commands.rollback("v1", terminate=False, reason=None, deployment="app")
+
+
+async def test_a_watch_that_fails_is_shown_and_a_deployment_that_is_listed_late_is_found(
+    app: Client,
+    database: Database,
+    many: None,
+    control: Control,
+    program: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with workers(app, OLD, NEW):
+        cohort, directory = Cohort(frozenset({"t000"})), ControlPlaneDirectory(database)
+        for version in (NEW, GONE_VERSION):
+            queues = [version.deployment_name]  # so that they do not meet
+            await Releases(database).ramp(
+                version, cohort, Bounds(), directory=directory, by="ada", queues=queues
+            )
+        assert "not watched: ramp it again" in shown(await commands.show_all("app"))
+        await app.start_workflow(
+            "deployments.watch",
+            WatchInput(deployment=GONE_VERSION.deployment_name, build_id="v2", every=SELDOM),
+            id=watch_id(NEW),
+            task_queue=QUEUE,
+        )
+
+        async def is_shown() -> bool:
+            return "ramping to t000, its watch fails: " in shown(await commands.show_all("app"))
+
+        await until(is_shown)
+
+        first: list[list[str]] = [[]]
+        names_of_deployments = server.names_of_deployments
+
+        async def late(client: Client) -> Sequence[str]:
+            return first.pop() if first else await names_of_deployments(client)
+
+        monkeypatch.setattr(server, "names_of_deployments", late)
+        monkeypatch.setattr(server, "_LISTED_WITHIN", 0.0)
+        assert (await server.deployment_of(app)).name == "app"

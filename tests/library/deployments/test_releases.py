@@ -23,6 +23,7 @@ from temporal_tenancy.cli.program import Program, use_program
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import ReleaseState
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import ConfigurationError, TenantUnknown
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.deployments import (
@@ -266,13 +267,54 @@ async def test_many_starts_at_once_cost_one_query(releases: Releases, database: 
 async def test_a_release_can_grow_and_begins_anew_once_it_has_ended(
     releases: Releases, database: Database
 ) -> None:
-    first = await ramp(releases, database, Cohort(share=0.01))
-    grown = await ramp(releases, database, Cohort(share=0.5))
-    assert (grown.cohort.share, grown.began_at) == (0.5, first.began_at)
+    first = await ramp(releases, database, Cohort(share=0.8))
+    grown = await ramp(releases, database, Cohort(share=0.9))
+    assert (grown.cohort.share, grown.began_at) == (0.9, first.began_at)
+    assert (first.replaced, grown.replaced) == (None, first)
     await releases.end(NEW, ReleaseState.HALTED, reason="worse", by="the watch")
     anew = await ramp(releases, database, named("acme"))
     assert (anew.state, anew.reason) == (ReleaseState.RAMPING, None)
     assert anew.began_at > first.began_at
+    assert anew.replaced is not None
+    assert (anew.replaced.state, anew.replaced.reason) == (ReleaseState.HALTED, "worse")
+
+
+async def test_a_rollback_without_a_reason_keeps_that_of_the_halt(
+    releases: Releases, database: Database
+) -> None:
+    await ramp(releases, database, named("acme"))
+    await releases.end(NEW, ReleaseState.HALTED, reason="worse", by="the watch")
+    ended = await releases.end(NEW, ReleaseState.ROLLED_BACK, reason=None, by="ada")
+    assert ended is not None
+    assert ended.reason == "worse"
+    promoted = await releases.end(NEW, ReleaseState.PROMOTED, reason=None, by="ada")
+    assert promoted is not None
+    assert promoted.reason is None
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize(("suspended", "least"), [((), 2), (("acme",), 2), (("acme", "globex"), 1)])
+async def test_a_release_to_fewer_tenants_than_must_fail_is_halted_when_all_of_them_do(
+    releases: Releases,
+    tenants: Tenants,
+    database: Database,
+    suspended: Sequence[str],
+    least: int,
+    by_name: bool,
+) -> None:
+    for tenant in suspended:
+        await tenants.set_status(tenant, TenantStatus.SUSPENDED)
+    cohort = named(*TENANTS) if by_name else Cohort(share=1.0)
+    assert (await ramp(releases, database, cohort)).bounds.min_tenants == least
+
+
+async def test_a_share_that_no_tenant_is_in_is_refused(
+    releases: Releases, database: Database
+) -> None:
+    nobody = Cohort(share=1e-9)
+    with pytest.raises(ReleaseInvalid, match=r"none of 3\. Take a larger share, or name tenants"):
+        await ramp(releases, database, nobody)
+    assert list(await releases.all()) == []
 
 
 async def test_no_tenant_is_in_two_cohorts(releases: Releases, database: Database) -> None:
@@ -286,9 +328,9 @@ async def test_no_tenant_is_in_two_cohorts(releases: Releases, database: Databas
 
 
 async def test_two_shares_are_refused(releases: Releases, database: Database) -> None:
-    await ramp(releases, database, Cohort(share=0.01))
+    await ramp(releases, database, Cohort(share=1.0))
     with pytest.raises(TenantInTwoCohorts, match="can be in both shares"):
-        await ramp(releases, database, Cohort(share=0.01), OTHER)
+        await ramp(releases, database, Cohort(share=1.0), OTHER)
 
 
 async def test_of_two_releases_at_once_one_is_refused(
@@ -363,11 +405,10 @@ def test_a_release_is_halted_for_more_failures_or_longer_runs(
     assert fault is None or (found is not None and fault in found)
 
 
-def test_a_cohort_of_one_tenant_is_halted_for_its_failures() -> None:
+def test_one_tenant_halts_a_release_that_it_has_alone() -> None:
     alone = replace(GOOD, new_failed=20, new_tenants=1, new_bad=1)
-    assert alone.fault(Bounds(), named("acme")) is not None
-    assert alone.fault(Bounds(), named("acme", "globex")) is None
-    assert alone.fault(Bounds(), Cohort(share=0.5)) is None
+    assert alone.fault(Bounds(min_tenants=1)) is not None
+    assert alone.fault(Bounds()) is None
 
 
 def test_a_worker_has_a_deployment_and_a_build_id_or_neither() -> None:

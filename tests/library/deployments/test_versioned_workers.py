@@ -52,6 +52,7 @@ from tests.fixtures.app import app_plugin, app_worker, rows_of
 from tests.fixtures.jobs import broken_build
 from tests.fixtures.jobs.fan_out_control import Control
 from tests.fixtures.jobs.fan_out_jobs import ControlledInput
+from tests.fixtures.log_lines import LogLines
 from tests.fixtures.relay import ask, running
 
 JOB = "test.controlled"
@@ -59,6 +60,7 @@ QUEUE = "bulk"
 OFTEN = timedelta(seconds=0.2)  # the watch looks
 OLD = WorkerDeploymentVersion("app", "v1")
 NEW = WorkerDeploymentVersion("app", "v2")
+NEW_ROW = (NEW.deployment_name, NEW.build_id)  # of the ledger
 CANARIES = ("t000", "t001", "t002", "t003", "t004")
 OTHERS = ("t005", "t006", "t007", "t008", "t009")
 
@@ -249,7 +251,13 @@ async def test_tenants_runs_keep_their_version_and_short_platform_runs_do_not(
 
 
 async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_up_on_the_old_one(
-    app: Client, database: Database, many: None, control: Control, program: None, sink: Sink
+    app: Client,
+    database: Database,
+    many: None,
+    control: Control,
+    program: None,
+    sink: Sink,
+    log_lines: LogLines,
 ) -> None:
     broken_build.runs.clear()
     async with workers(app, OLD, NEW, activities=broken_build.ACTIVITIES):
@@ -272,8 +280,11 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
         assert (result.succeeded, result.failed) == (5, 5)
         assert set(broken_build.runs) == set(CANARIES)
         assert set(control.runs) == set(OTHERS)
-        rows = {row.tenant_id: row.build_id for row in await rows_of(database, JOB, "a")}
-        assert rows == dict.fromkeys(CANARIES, "v2") | dict.fromkeys(OTHERS, None)
+        rows = {
+            row.tenant_id: (row.deployment, row.build_id)
+            for row in await rows_of(database, JOB, "a")
+        }
+        assert rows == dict.fromkeys(CANARIES, NEW_ROW) | dict.fromkeys(OTHERS, (None, None))
         assert await version_of(app, f"platform/{JOB}/tick-a-1") == "v1"
         watched = await app.get_workflow_handle(watch_id(NEW)).result()
         assert watched["state"] == "halted"
@@ -282,7 +293,16 @@ async def test_a_bad_build_runs_for_its_tenants_alone_is_halted_and_they_catch_u
             "The release of version v2 to t000, t001, t002 and 2 more was halted" in alert.summary
         )
         answer = await commands.show_all(None)
-        assert "halted, had t000, t001, t002 and 2 more" in shown(answer)
+        assert "halted, had t000, t001, t002 and 2 more" in (text := shown(answer))
+        for command in (
+            "ticks catch-up --wait",
+            "dead-letters replay --status open --newer-than 1h",
+        ):
+            assert command in text
+        assert "New runs start on v1 again. What to do about v2:" in text
+        line = log_lines.one("release.halted")
+        assert line["next"][0] == "deployments rollback v2 --deployment app --terminate"
+        assert line["next"][1] == "ticks catch-up --wait"
         listed = answer.document
         [app_document] = listed["deployments"]
         [release] = [v["release"] for v in app_document["versions"] if v["build_id"] == "v2"]

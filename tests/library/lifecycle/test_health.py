@@ -13,7 +13,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from temporal_tenancy.lifecycle import Health, PortInUse, probes, serving
+from temporal_tenancy.lifecycle import Health, PortInUse, Scrape, probes, serving
 from temporal_tenancy.lifecycle._health import PROBES_MAX_AGE
 
 
@@ -164,6 +164,65 @@ async def test_any_other_page_is_not_found_and_head_has_no_body(health: Health) 
     async with serving(health, host="127.0.0.1", port=0) as address, httpx.AsyncClient() as http:
         answer = await http.head(f"{address}/readyz?now")
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+ROUTES = {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/nowhere": 404, "/": 404}
+METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "X" * 50)
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_each_route_takes_get_and_head_and_refuses_every_other_method(
+    health: Health, path: str
+) -> None:
+    expected = ROUTES[path]
+    scrape = Scrape(lambda: b"# nothing", shared_for=0)
+    async with (
+        serving(health, host="127.0.0.1", port=0, scrape=scrape) as address,
+        httpx.AsyncClient(base_url=address) as http,
+    ):
+        assert (await http.get(path)).status_code == expected
+        head = await http.head(path)
+        assert (head.status_code, head.content) == (expected, b"")
+        for method in METHODS:
+            answer = await http.request(method, path)
+            assert answer.status_code == (405 if expected == 200 else 404), method
+            assert answer.headers["Content-Type"] == "application/json"
+            assert answer.headers.get("Allow") == ("GET, HEAD" if expected == 200 else None)
+            reasons = answer.json().get("reasons", [])
+            shown = [f"this takes GET, HEAD, not {method[:20]}"] if expected == 200 else []
+            assert reasons == shown
+
+
+async def test_metrics_that_a_process_lacks_are_not_found_by_any_method(health: Health) -> None:
+    async with serving(health, host="127.0.0.1", port=0) as address, httpx.AsyncClient() as http:
+        assert (await http.post(f"{address}/metrics")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /readyz HTTP/9.9\r\n\r\n", 505),
+        (b"GET /readyz HTTP/x\r\n\r\n", 400),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /readyz HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
+    ],
+    ids=["version", "syntax", "length", "headers"],
+)
+async def test_what_cannot_be_read_is_refused_without_html(
+    health: Health, request_: bytes, status: int
+) -> None:
+    async with serving(health, host="127.0.0.1", port=0) as address:
+        host, port = address.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request_)
+        answer = b""
+        with suppress(ConnectionError):  # the rest of a long request is not read
+            while part := await reader.read(1000):
+                answer += part
+        writer.close()
+    assert f" {status} ".encode() in answer.split(b"\r\n")[0] + b" ", answer
+    assert b'{"status": "refused", "reasons": ["' in answer
+    assert b"<" not in answer
 
 
 async def test_a_client_that_sends_nothing_does_not_hold_up_the_end(health: Health) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +37,7 @@ from temporal_tenancy.metering import _table as table
 from temporal_tenancy.metering import metered, metering, usage
 from temporal_tenancy.metering._meter import OTHER, Meter
 from temporal_tenancy.metering._table import Used
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.transactions import tenant_transaction
 from temporal_tenancy.sdk.interceptors._logging_inbound import _DEFERRED, LoggingActivityInbound
@@ -213,6 +214,44 @@ async def test_the_sum_over_tenants_is_what_the_process_measured(
     counts = {name: used.workflows for name, used in rows.items() if used.workflows}
     assert counts == {"acme": 2, "globex": 1, "initech": 2}
     assert all(rows[tenant].database_seconds > 0 for tenant in counts)
+
+
+@contextmanager
+def watched_connections() -> Iterator[list[float]]:
+    """Keeps how long each connection was held, as the process measures it."""
+    seconds: list[float] = []
+
+    def keep(observation: Observation) -> None:
+        if isinstance(observation, ConnectionHeld):
+            seconds.append(observation.seconds)
+
+    add_observer(keep)
+    try:
+        yield seconds
+    finally:
+        remove_observer(keep)
+
+
+async def test_the_database_seconds_of_tenants_are_what_the_process_measured(
+    database: Database,
+) -> None:
+    before = datetime.now(UTC)
+
+    async def hold(tenant: str, seconds: float) -> None:
+        with within(database, tenant):
+            async with tenant_session() as session:
+                await session.execute(text("select pg_sleep(:s)"), {"s": seconds})
+
+    async with metered(database, every=timedelta(hours=1)):
+        with watched_connections() as seconds:
+            await asyncio.gather(hold("acme", 0.3), hold("globex", 0.2), hold("acme", 0.1))
+    rows = await usage(
+        database, since=before - timedelta(hours=1), until=before + timedelta(hours=1)
+    )
+    by_tenant = {row.name: row.used.database_seconds for row in rows}
+    assert len(seconds) == 3
+    assert sum(by_tenant.values()) == pytest.approx(sum(seconds), rel=0.02)
+    assert by_tenant["acme"] > by_tenant["globex"]
 
 
 async def test_several_workers_of_a_process_count_each_thing_once(database: Database) -> None:

@@ -132,9 +132,10 @@ async def test_task_queues_and_schedules_are_asked_for(
     relay_client: Client, relay_worker: Worker
 ) -> None:
     found = await sources.of_temporal(relay_client, ["bulk", "nobody"])
-    while found[of.POLLERS]["bulk", "workflow"] < 1:  # its first poll is on its way
+    while found[of.POLLERS]["bulk", "workflow", "yes"] < 1:  # its first poll is on its way
         found = await sources.of_temporal(relay_client, ["bulk", "nobody"])
-    assert found[of.POLLERS]["nobody", "workflow"] == 0
+    assert found[of.POLLERS]["bulk", "workflow", "no"] == 0
+    assert found[of.POLLERS]["nobody", "workflow", "yes"] == 0
     assert found[of.VERSIONS] == {("bulk",): 1, ("nobody",): 0}
     assert found[of.PAUSED] == {(): 0}
     backlog = {labels[:2]: count for labels, count in found[of.BACKLOG].items()}
@@ -184,8 +185,10 @@ async def test_everything_is_collected_in_the_background(
     ):
         for instrument in (of.MESSAGES, of.POLLERS, of.SCHEDULES):
             await until(store, instrument)
-        while len(values(store, of.COLLECTED)) < 4:  # noqa: ASYNC110
+        while len(values(store, of.COLLECTED)) < 5:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    for source, gauges in store._collected.items():  # as the page says
+        assert {each.source for each in gauges if each is not of.COLLECTED} == {source}
 
 
 async def test_a_relay_and_its_sessions_are_observed(

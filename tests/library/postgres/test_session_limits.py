@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.scope import TenantScope, enter
+from temporal_tenancy.postgres import _connection_guard, open_transactions
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import (
     Database,
@@ -24,11 +29,13 @@ from temporal_tenancy.postgres.database import (
 )
 from temporal_tenancy.postgres.database_errors import (
     DatabaseProblem,
+    DatabaseUnreachable,
     IdleTransaction,
     LockHeld,
     StatementTimeout,
     TransactionTimeout,
 )
+from temporal_tenancy.postgres.raw_session import RawConnection
 from temporal_tenancy.postgres.roles import (
     PLATFORM_ROLE,
     RELAY_ROLE,
@@ -38,6 +45,7 @@ from temporal_tenancy.postgres.roles import (
 )
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.tenant_owned import SESSION_CLOCK
+from temporal_tenancy.postgres.transactions import tenant_transaction
 from tests.fixtures.postgres import within
 
 SOON = timedelta(milliseconds=150)
@@ -204,6 +212,102 @@ async def test_a_transaction_of_many_statements_is_ended_too(one: Database) -> N
         with pytest.raises(TransactionTimeout, match="Do less in one"):
             await work()
         assert await serves(one)
+
+
+def cut_connection(driver: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
+    """Loses a connection without a word of the server, as when its last words are lost."""
+    with socket.socket(fileno=os.dup(driver.fileno())) as ours:
+        ours.shutdown(socket.SHUT_RDWR)
+
+
+def end_at(ends: float | None, connection: RawConnection) -> None:
+    """Makes the time of the open transaction end then, on the monotonic clock."""
+    opened = open_transactions.found(connection)
+    assert opened is not None
+    if ends is not None:
+        opened.ends = ends
+
+
+LONG_AGO = 0.0
+HOUR = 3600.0  # longer than each limit
+
+
+@pytest.mark.parametrize("goes_on", ["with a statement", "to the commit"])
+@pytest.mark.parametrize(
+    ("earlier", "error"),
+    [
+        ((), DatabaseUnreachable),
+        (("answered",), IdleTransaction),
+        (("began", "answered"), TransactionTimeout),
+    ],
+)
+async def test_a_limit_is_named_although_the_servers_words_are_lost(
+    one: Database, earlier: tuple[str, ...], error: type[DatabaseProblem], goes_on: str
+) -> None:
+    async def work() -> None:
+        async with tenant_session() as session:
+            await session.execute(text("select 1"))
+            connection = await session.connection()
+            times = connection.info[_connection_guard._STAMP].times
+            for moment in earlier:
+                setattr(times, moment, getattr(times, moment) - HOUR)
+            raw = await connection.get_raw_connection()
+            assert isinstance(raw.driver_connection, psycopg.AsyncConnection)
+            cut_connection(raw.driver_connection)
+            if goes_on == "with a statement":
+                await session.execute(text("select 1"))
+
+    with within(one, "ua"):
+        with pytest.raises(DatabaseProblem) as caught:
+            await work()
+        assert type(caught.value) is error
+        assert await serves(one)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a savepoint"])
+@pytest.mark.parametrize(
+    ("ends", "error"), [(LONG_AGO, TransactionTimeout), (None, psycopg.OperationalError)]
+)
+def test_so_it_is_on_a_raw_connection(
+    database_urls: DatabaseUrls, ends: float | None, error: type[Exception], inside: bool
+) -> None:
+    def work(connection: psycopg.Connection[Any]) -> None:
+        with (
+            tenant_transaction(connection),
+            tenant_transaction(connection) if inside else nullcontext(),
+        ):
+            end_at(ends, connection)
+            cut_connection(connection)
+            connection.execute("select 1")
+
+    with (
+        enter(TenantScope("ua")),
+        connect(database_urls.tenant) as connection,
+        pytest.raises(error),
+    ):
+        work(connection)
+
+
+@pytest.mark.parametrize(
+    ("ends", "error"), [(LONG_AGO, TransactionTimeout), (None, psycopg.OperationalError)]
+)
+async def test_so_it_is_on_a_raw_async_connection(
+    database_urls: DatabaseUrls, ends: float | None, error: type[Exception]
+) -> None:
+    url = make_url(database_urls.tenant).set(drivername="postgresql")
+    connection = await psycopg.AsyncConnection.connect(
+        url.render_as_string(hide_password=False), autocommit=True
+    )
+
+    async def work() -> None:
+        async with tenant_transaction(connection):
+            end_at(ends, connection)
+            cut_connection(connection)
+            await connection.execute("select 1")
+
+    async with connection:
+        with enter(TenantScope("ua")), pytest.raises(error):
+            await work()
 
 
 async def test_where_the_server_does_not_count_the_client_does(one: Database) -> None:

@@ -419,6 +419,17 @@ def test_one_cause_in_many_tables_is_told_once(
     ]
 
 
+def test_an_index_without_the_tenant_is_one_cause_whatever_statement_meets_it(
+    urls: DatabaseUrls, superuser: psycopg.Connection[Any]
+) -> None:
+    small(superuser, "create unique index of_all on holes.notes (number)")
+    cause = "the unique index of_all does not contain the tenant's column"
+    found = leaks(urls)
+    assert {leak.cause for leak in found} == {cause}
+    assert len({leak.statement for leak in found}) > 1
+    assert told(found).splitlines()[0].endswith(", 1 cause:")
+
+
 @pytest.mark.parametrize("is_invoker", [False, True])
 @pytest.mark.parametrize("is_forced", [False, True])
 def test_a_view_is_judged_by_what_postgresql_shows_through_it(

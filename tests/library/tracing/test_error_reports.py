@@ -113,8 +113,7 @@ async def test_a_failure_is_reported_with_whose_it_is(
 ) -> None:
     id = await fail(client, talking)
     reports.stop()
-    by_event = {event["tags"]["event"]: event for event in server.events}
-    failed = by_event["activity.failed"]
+    [failed] = server.events  # one of the activity, none of the run that it failed
     expected = {
         "tenant_id": "acme",
         "job": "test.talk",
@@ -128,8 +127,6 @@ async def test_a_failure_is_reported_with_whose_it_is(
     [value] = failed["exception"]["values"]
     assert (value["type"], value["value"]) == ("ApplicationError", "it went wrong")
     assert value["stacktrace"]["frames"][-1]["function"] == "talk"
-    assert by_event["workflow.failed"]["tags"]["workflow_id"] == id
-    assert len(server.events) == len(by_event)
     text = "\n".join(server.bodies)
     assert CANARY not in text  # a local variable, and an argument
     for absent in ("vars", "request", "user", "extra"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ pytest.importorskip("opentelemetry.sdk.trace")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 
 from opentelemetry import baggage, context
+from opentelemetry.trace import StatusCode
 
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.core.trace_context import (
@@ -35,10 +37,16 @@ from tests.fixtures.jobs import relay_jobs
 from tests.fixtures.jobs.relay_control import Control
 from tests.fixtures.log_lines import plain_log_lines
 from tests.fixtures.postgres import within
-from tests.fixtures.relay import OPTIONS, ask, running, until_effects
+from tests.fixtures.relay import OPTIONS, ask, running, until_effects, until_messages
 from tests.library.tracing.collected import Collected, text_of, trace_of
 
 pytestmark = pytest.mark.usefixtures("two_tenants")
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "tracing.md"
+ATTRIBUTES = "\n".join(
+    row.split("|")[1]
+    for row in PAGE.read_text().split("## Spans")[0].splitlines()
+    if row.startswith("| `")
+)
 OTHERS = f"00-{'ab' * 16}-{'cd' * 8}-01"
 _COLLECTED = Collected()
 
@@ -125,6 +133,34 @@ async def test_a_request_is_one_trace_down_to_its_sql(
     await Replayer(workflows=relay_jobs.WORKFLOWS, plugins=[app_plugin(database)]).replay_workflow(
         history
     )
+
+
+async def test_the_page_names_the_attributes_of_a_run(
+    traced_app: tuple[Client, Relay], database: Database, collected: Collected
+) -> None:
+    """Of one that fails too; those of requests are the reference SaaS's."""
+    _, relay = traced_app
+    with span("POST /jobs", "server", parents=()):
+        trace_id = trace_ids()["trace_id"]
+        await ask(database, "acme", key="good")
+        await ask(database, "acme", key="bad", input={"text": "refuse"})
+    async with running(relay):
+        await until_effects(database, "acme", 1)
+        await until_messages(
+            database, "acme", lambda found: any(m.status == "dead_letter" for m in found)
+        )
+    spans = collected.of_trace(trace_id)
+    found = {name for each in spans for name in each.attributes or {}}
+    documented = set(re.findall(r"`([a-z_.]+\.[a-z_.]+)`", ATTRIBUTES))
+    of_requests = {name for name in documented if name.startswith("http.")}
+    ours = {name for name in found if name.partition(".")[0] in ("tenancy", "db", "error")}
+    assert ours == documented - of_requests
+    for each in spans:
+        failed = each.status.status_code is StatusCode.ERROR
+        assert ("error.type" in (each.attributes or {})) is failed, each.name
+        if each.name.startswith(("relay", "StartWorkflow", "RunWorkflow", "RunActivity")):
+            assert (each.attributes or {})["tenancy.job"] == "test.note", each.name
+    assert any("error.type" in (each.attributes or {}) for each in spans)
 
 
 async def test_a_message_without_a_trace_begins_one(

@@ -80,14 +80,19 @@ async def test_an_alert_is_posted_and_its_signature_holds(receiver: Receiver) ->
     }
 
 
-async def test_an_alert_names_its_page_and_its_command(receiver: Receiver) -> None:
+@pytest.mark.parametrize("base", [None, "https://git.example/saas", "https://git.example/saas/"])
+async def test_an_alert_names_its_page_and_its_command(
+    receiver: Receiver, base: str | None
+) -> None:
     words = AlertWords("It waits", "docs/runbooks/relay-lag.md", "outbox list")
-    await WebhookAlerts(receiver.url, SECRET).send(Alert("x", "so it is.", words=words))
+    await WebhookAlerts(receiver.url, SECRET, runbooks=base).send(
+        Alert("x", "so it is.", words=words)
+    )
     [(_, body)] = receiver.received
     data = json.loads(body)["data"]
     assert (data["title"], data["runbook"], data["command"]) == (
         "It waits",
-        "docs/runbooks/relay-lag.md",
+        f"{'https://git.example/saas/' if base else ''}docs/runbooks/relay-lag.md",
         "starter.py outbox list",
     )
 

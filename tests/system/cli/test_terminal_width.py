@@ -243,7 +243,7 @@ def _top() -> RenderableType:
     worker = top._Worker(identity=RUN_ID, queue="bulk", version=PARTNER, seen=NOW, since=NOW)
     queue = {"queue": "bulk", "kind": "workflow", "waiting": 1, "oldest_seconds": 2.5, "workers": 1}
     fan_out = {"job": JOB, "running_seconds": 5.0, "tenants": {"succeeded": 7}}
-    return top._text(NOW, [queue], [fan_out], [Usage(TENANT, Used(1.5, 0.5, 1, 1))], [worker])
+    return top._text(NOW, NOW, [queue], [fan_out], [Usage(TENANT, Used(1.5, 0.5, 1, 1))], [worker])
 
 
 def _versions() -> dict[str, Any]:

@@ -28,18 +28,9 @@ from dev.devstack.temporal_programs import (
     find_server_programs,
     server_release,
 )
-from tests.system.dev.test_devstack_temporal_binary import write_go, write_script
+from tests.system.dev.test_devstack_temporal_binary import cache, environ, write_go, write_script
 
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "bin").mkdir()
-    return {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+__all__ = ["cache", "environ"]  # fixtures
 
 
 def found(environ: dict[str, str], cache: Path) -> ServerPrograms:

@@ -236,7 +236,8 @@ async def _runs(client: Client, asked: Asked, state: _State, settle: float) -> l
         if said != (name.tenant, name.job):
             found.append(f"{run.id} is listed as {said}.")
         message = await run.memo_value(MESSAGE, default=None, type_hint=str)
-        if message is not None and names.get(message) != name:
+        asked_for = name.key.startswith(asked.prefix)  # others' messages are not in `names`
+        if asked_for and message is not None and names.get(message) != name:
             found.append(f"{run.id} was started for {names.get(message)}.")
     return found
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,14 +130,20 @@ class Servers:
 
 @asynccontextmanager
 async def running_servers(
-    directory: Path, *, module: str = "worker", **variables: str
+    directory: Path,
+    temporal_settings: Mapping[str, str] | None = None,
+    /,
+    *,
+    module: str = "worker",
+    **variables: str,
 ) -> AsyncIterator[Servers]:
     """Servers with generated tenants and no workers yet; everything ends with the block.
 
-    Keyword arguments are further environment variables of workers and relays.
+    `temporal_settings` is dynamic configuration of Temporal, setting name to JSON value. Further
+    keyword arguments are environment variables of workers and relays.
     """
     postgres = EmbeddedPostgres(directory / "postgres")
-    temporal = make_temporal(directory / "temporal", durable=True)
+    temporal = make_temporal(directory / "temporal", durable=True, dynamic_config=temporal_settings)
     try:
         await asyncio.gather(
             asyncio.to_thread(_start_postgres, postgres), asyncio.to_thread(temporal.start)

@@ -170,7 +170,10 @@ class Load:
     async def _insist_on(
         self, client: httpx.AsyncClient, method: str, path: str, **options: object
     ) -> dict[str, object]:
-        """Sends a request until it is answered well, and returns the answer."""
+        """Sends a request until it is answered well, and returns the answer.
+
+        Only what can pass is tried again: any other answer would be the same for ever.
+        """
         while True:
             try:
                 answer = await client.request(method, path, **options)  # type: ignore[arg-type]
@@ -180,6 +183,7 @@ class Load:
                 if answer.is_success:
                     found: dict[str, object] = answer.json()
                     return found
+                assert answer.status_code in WELL | AWAY, f"{method} {path}: {answer.text}"
                 self.answers[answer.status_code] += 1
             await asyncio.sleep(AGAIN)
 

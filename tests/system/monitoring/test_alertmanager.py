@@ -78,4 +78,8 @@ def test_the_webhook_is_a_secret_of_the_compose_file(config: dict[str, Any]) -> 
     for receiver in config["receivers"]:
         for webhook in receiver["webhook_configs"]:
             assert webhook["url_file"] == f"/run/secrets/{secret}"
-    assert set(compose["secrets"]) == {secret}
+    [token] = compose["services"]["prometheus"]["secrets"]
+    scrape = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    files = [each["authorization"] for each in scrape if "authorization" in each]
+    assert files == [{"credentials_file": f"/run/secrets/{token}"}]
+    assert set(compose["secrets"]) == {secret, token}

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from dev.monitoring.dashboards import DASHBOARDS
 from dev.monitoring.files import FOLDER, files
-from dev.monitoring.rules import PROGRAM, RULES, Rule
+from dev.monitoring.rules import BASE, PROGRAM, RULES, Rule
 from saas.services.alert_sinks import MailAlerts
 from temporal_tenancy.cli import Application, Program, command_line
 from temporal_tenancy.dead_letters import Alert
@@ -32,6 +32,7 @@ from tests.fixtures.smtp_server import smtp_server
 ROOT = Path(__file__).parents[3]
 OWN = (DEAD_LETTERS, OLD_MESSAGES, RELEASE_HALTED)
 INTERVAL = "30s"
+READ_AT = "https://git.example/saas/blob/main"
 
 
 class Case(NamedTuple):
@@ -105,15 +106,49 @@ CASES = {
     ),
     "TenancyWorkerGone": Case(
         {
-            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk"}': "0x60",
-            'tenancy_queue_workers{instance="b",kind="workflow",queue="bulk"}': "0x60",
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk",current="no"}': "0x60",
+            'tenancy_queue_workers{instance="b",kind="workflow",queue="bulk",current="yes"}': (
+                "0x60"
+            ),
         },
         {
-            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk"}': "0x60",
-            'tenancy_queue_workers{instance="b",kind="workflow",queue="bulk"}': "1x60",
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk",current="yes"}': (
+                "0x60"
+            ),
+            'tenancy_queue_workers{instance="b",kind="workflow",queue="bulk",current="no"}': "1x60",
         },
         "No worker polls the queue bulk for workflow tasks.",
         {"queue": "bulk", "kind": "workflow"},
+    ),
+    "TenancyCurrentVersionGone": Case(
+        {
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk",current="no"}': "2x60",
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk",current="yes"}': (
+                "0x60"
+            ),
+        },
+        {
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk",current="no"}': "2x60",
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="bulk",current="yes"}': (
+                "1x60"
+            ),
+            # Without any worker the other rule speaks.
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="default",current="no"}': (
+                "0x60"
+            ),
+            'tenancy_queue_workers{instance="a",kind="workflow",queue="default",current="yes"}': (
+                "0x60"
+            ),
+        },
+        "No worker of the current version polls the queue bulk for workflow tasks: new runs wait.",
+        {"queue": "bulk", "kind": "workflow"},
+    ),
+    "TenancyCollectedInPart": Case(
+        {'tenancy_collected_in_part{instance="a",source="outbox"}': "1x60"},
+        {'tenancy_collected_in_part{instance="a",source="outbox"}': "0x60"},
+        "The outbox has more rows than are counted: its counts are too low.",
+        {"source": "outbox"},
+        at="20m",
     ),
     "TenancyRelayGone": Case(
         {'tenancy_collected_timestamp_seconds{instance="a",source="outbox"}': "0x60"},
@@ -198,7 +233,8 @@ async def test_a_rule_and_the_alert_of_the_same_carry_the_same_words(
         lines = dict(
             line.split(": ", 1) for line in mail.get_content().splitlines() if ": " in line
         )
-        assert (lines["title"], lines["runbook"]) == (rule["title"], rule["runbook"])
+        page = rule["runbook"].removeprefix(BASE)
+        assert (lines["title"], lines["runbook"]) == (rule["title"], page)
         assert lines["command"].split()[1:] == rule["command"].split()[1:]
 
 
@@ -224,18 +260,26 @@ def test_each_rule_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     tests: list[dict[str, Any]] = []
     for rule in RULES:
         case = CASES[rule.name]
-        alert = {
-            "exp_labels": {"severity": rule.severity, **case.labels},
-            "exp_annotations": {
-                "title": rule.words.title,
-                "summary": case.summary,
-                "runbook": rule.words.runbook,
-                "command": f"{PROGRAM} {rule.words.command}",
-            },
-        }
-        for series, alerts in ((case.fires, [alert]), (case.quiet, [])):
+        alert, based = (
+            {
+                "exp_labels": {"severity": rule.severity, **case.labels},
+                "exp_annotations": {
+                    "title": rule.words.title,
+                    "summary": case.summary,
+                    "runbook": f"{base}{rule.words.runbook}",
+                    "command": f"{PROGRAM} {rule.words.command}",
+                },
+            }
+            for base in ("", f"{READ_AT}/")
+        )
+        for series, alerts, labels in (
+            (case.fires, [alert], {}),
+            (case.fires, [based], {"runbooks": READ_AT}),
+            (case.quiet, [], {}),
+        ):
             tests.append(
                 {
+                    "external_labels": labels,
                     "interval": INTERVAL,
                     "input_series": [
                         {"series": name, "values": values} for name, values in series.items()

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from dev.devstack.errors import PartMissing
 from dev.devstack.postgres import DatabaseUrls
 from docs.screenshots import CHROMIUM_FLAGS, find_chromium
 from saas.database.contacts import Import
+from temporal_tenancy.metering import usage
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.raw_http import connected
@@ -45,8 +47,9 @@ async def door_process(start_worker: StartWorker, web_environ: dict[str, str]) -
 
 
 async def test_it_answers_ends_streams_and_stops_in_order(
-    door_process: WorkerProcess, web_tenants: dict[str, str]
+    door_process: WorkerProcess, web_tenants: dict[str, str], database: Database
 ) -> None:
+    before = datetime.now(UTC)
     headers = {"Authorization": f"Bearer {web_tenants['acme']}"}
     async with httpx.AsyncClient(base_url=door_process.health, headers=headers) as client:
         for path in ("/healthz", "/readyz", "/", "/docs", "/openapi.json"):
@@ -65,6 +68,12 @@ async def test_it_answers_ends_streams_and_stops_in_order(
     answered = door_process.lines("web.answered")
     assert {line["tenant_id"] for line in answered if line["route"] == "/imports"} == {"acme"}
     assert web_tenants["acme"] not in door_process.text
+    metered = await usage(
+        database, since=before - timedelta(hours=1), until=before + timedelta(hours=1)
+    )
+    [acme] = [row.used for row in metered if row.name == "acme"]
+    assert acme.database_seconds > 0
+    assert acme.worker_seconds == 0  # a door runs no activities
 
 
 async def test_it_is_not_ready_from_the_signal_on_and_answers_until_it_drains(

@@ -129,6 +129,7 @@ async def test_a_refused_start_is_told_with_the_tenant_of_its_id(
             task_queue=worker.task_queue,
         )
     refused = log_lines.one("workflow.refused")
+    assert refused["started_by"] == raw_client.identity
     assert (refused["error_type"], refused["tenant_id"]) == ("TenantMismatch", "acme")
 
 

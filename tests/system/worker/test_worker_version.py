@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processes.lifecycle.build import build_id
+from processes.lifecycle.build import code_digest
 from processes.worker.serve import deployment_of
 from saas.settings import Settings, load_settings, refuse_misspelled_settings
 from temporal_tenancy import ConfigurationError
@@ -17,14 +17,14 @@ def settings(name: str | None = None, build: str | None = None) -> Settings:
 def test_a_worker_is_unversioned_unless_its_deployment_is_named() -> None:
     config = deployment_of(settings())
     assert not config.use_worker_versioning
-    assert config.version.build_id == build_id()
+    assert config.version.build_id == code_digest()
 
 
 @pytest.mark.parametrize("build", [None, "2026-11-27.1"])
 def test_a_named_deployment_turns_versions_on(build: str | None) -> None:
     config = deployment_of(settings("saas", build))
     assert config.use_worker_versioning
-    assert config.version.to_canonical_string() == f"saas.{build or build_id()}"
+    assert config.version.to_canonical_string() == f"saas.{build or code_digest()}"
 
 
 @pytest.mark.parametrize(
