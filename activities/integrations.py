@@ -29,7 +29,7 @@ from temporal_tenancy.shared_state import Rate, platform_rate_limit, tenant_rate
 
 PAGE_LIMIT: Final = 500  # records per request to a partner
 # Requests to one partner: of one tenant, in a second and if its plan has no rate, and of all.
-TENANT_RATE: Final = 5.0
+TENANT_RATE: Final = 10.0
 PARTNER_RATE: Final = Rate(20)
 RATE_WAIT: Final = timedelta(minutes=1)
 

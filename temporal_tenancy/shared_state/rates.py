@@ -9,11 +9,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
-from limits import RateLimitItemPerSecond
+from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.aio.strategies import (
+    MovingWindowRateLimiter,
+    RateLimiter,
+    SlidingWindowCounterRateLimiter,
+)
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.shared_state.errors import (
@@ -142,32 +146,66 @@ async def _refused(
     return await _hit(_limiter(state, "local"), item, key, counts)
 
 
-async def _hit(
-    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItemPerSecond, key: str, counts: bool
-) -> float | None:
+async def _hit(limiter: RateLimiter, item: RateLimitItem, key: str, counts: bool) -> float | None:
+    """Counts a call; returns after how many seconds to try again, or None if it is admitted."""
     if await (limiter.hit(item, key) if counts else limiter.test(item, key)):
         return None
-    resets_at = (await limiter.get_window_stats(item, key)).reset_time
-    return min(max(resets_at - time.time(), RETRY_MIN), float(item.get_expiry()))
+    return min(max(await _seconds_until(limiter, item, key), RETRY_MIN), float(item.get_expiry()))
 
 
-def _limiter(
-    state: SharedState, where: Literal["shared", "local"]
-) -> SlidingWindowCounterRateLimiter:
+async def _seconds_until(limiter: RateLimiter, item: RateLimitItem, key: str) -> float:
+    """Returns after how many seconds the next call is admitted, if none comes before it."""
+    if not isinstance(limiter, SlidingWindowCounterRateLimiter):
+        return (await limiter.get_window_stats(item, key)).reset_time - time.time()
+    # `limits` says when its counts change, which may be long before, or after, it admits a call.
+    expiry = item.get_expiry()
+    storage = cast("RedisStorage", limiter.storage)
+    before, before_ends, now, now_ends = await storage.get_sliding_window(item.key_for(key), expiry)
+    # A window's counter is kept for another one, as the window before that.
+    return seconds_until_admitted(item.amount, expiry, before, before_ends, now, now_ends - expiry)
+
+
+def seconds_until_admitted(
+    amount: int, expiry: float, before: int, before_ends: float, now: int, now_ends: float
+) -> float:
+    """Returns after how many seconds a window of `expiry` seconds admits a call.
+
+    It does once `now` and what is left of `before`, whose weight falls evenly, are below `amount`:
+    https://limits.readthedocs.io/en/stable/strategies.html#sliding-window-counter
+
+    Args:
+        amount: the calls that are admitted in a window.
+        expiry: the length of a window.
+        before: the calls in the window before this one.
+        before_ends: the seconds until they have no weight.
+        now: the calls in this window.
+        now_ends: the seconds until this window ends.
+    """
+    if now < amount:
+        return before_ends - (amount - now) * expiry / before if before else 0.0
+    return now_ends + (now - amount) * expiry / now  # it is then the window before
+
+
+def _limiter(state: SharedState, where: Literal["shared", "local"]) -> RateLimiter:
     """Returns the limiter that counts in Redis or in this process.
 
-    It counts by windows that the server ends, so processes whose clocks differ count the same.
+    In Redis it counts by windows that the server ends, so processes whose clocks differ count the
+    same. The weight of the window before is an estimate, by which one call more than the rate can
+    be admitted around the end of a window.
     """
-    found: SlidingWindowCounterRateLimiter | None = state.counters.get(where)
+    found: RateLimiter | None = state.counters.get(where)
     if found is None:
-        storage: RedisStorage | MemoryStorage = MemoryStorage()
-        if where == "shared" and state.client is not None:
+        if where == "local" or state.client is None:
+            found = MovingWindowRateLimiter(MemoryStorage())
+        else:
             pool: Any = state.client.connection_pool  # a client's option, passed on
-            storage = RedisStorage(
-                "redis://",
-                implementation="redispy",
-                key_prefix=f"{PREFIX}:rates",
-                connection_pool=pool,
+            found = SlidingWindowCounterRateLimiter(
+                RedisStorage(
+                    "redis://",
+                    implementation="redispy",
+                    key_prefix=f"{PREFIX}:rates",
+                    connection_pool=pool,
+                )
             )
-        found = state.counters[where] = SlidingWindowCounterRateLimiter(storage)
+        state.counters[where] = found
     return found

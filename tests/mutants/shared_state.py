@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.shared_state import _fences, cache, keys, locks
+from temporal_tenancy.shared_state._cache_scripts import KEEP
 from temporal_tenancy.shared_state.errors import LockUnavailable
 from temporal_tenancy.shared_state.locks import TenantLock
 from tests.mutants.mutant import Mutant, replace
@@ -48,13 +50,13 @@ def _go_on_without_redis() -> None:
             async with taken(name, *parts, **options) as held:
                 yield held
         except LockUnavailable:
-            yield TenantLock(name, locks.current_tenant(), 0)
+            yield TenantLock(name, current_tenant(), 0)
 
     replace(locks, "tenant_lock", lock)
 
 
 def _keep_what_was_cleared() -> None:
-    replace(cache, "KEEP", cache.KEEP.replace("return 0", ""))
+    replace(cache, "KEEP", KEEP.replace("return 0", ""))
 
 
 SHARED_STATE_FAULTS: Final = [

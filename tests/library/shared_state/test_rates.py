@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from datetime import timedelta
+from itertools import product
 
 import pytest
 from redis.asyncio import Redis
@@ -16,6 +18,7 @@ from temporal_tenancy.shared_state.rates import (
     Away,
     Rate,
     platform_rate_limit,
+    seconds_until_admitted,
     tenant_rate_limit,
 )
 from temporal_tenancy.shared_state.store import SharedState, use_shared_state
@@ -87,6 +90,39 @@ async def test_the_error_says_when_to_try_again(state: SharedState) -> None:
     assert timedelta(0) < refused.value.retry_after <= timedelta(hours=1)
     assert refused.value.next_retry_delay == refused.value.retry_after
     assert not refused.value.non_retryable
+
+
+@pytest.mark.parametrize("where", ["redis", "here"])
+async def test_a_rate_of_one_in_ten_seconds_says_ten_seconds(
+    state: SharedState, where: str
+) -> None:
+    with sharing(state if where == "redis" else SharedState(None), "acme"):
+        await tenant_rate_limit("partner", Rate.per_second(0.1))
+        with pytest.raises(RateLimited) as refused:
+            await tenant_rate_limit("partner", Rate.per_second(0.1))
+    assert timedelta(seconds=5) < refused.value.retry_after <= timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("amount", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("expiry", [1, 10, 60])
+def test_it_says_the_time_at_which_the_window_admits(amount: int, expiry: int) -> None:
+    """As the server counts: https://limits.readthedocs.io/en/stable/strategies.html"""
+
+    def admits(before: int, before_ends: float, now: int) -> bool:
+        return math.floor(before * max(before_ends, 0) / expiry) + now < amount
+
+    def admits_after(seconds: float, before: int, now: int, ends: float) -> bool:
+        if seconds < ends:
+            return admits(before, ends - seconds, now)
+        return admits(now, ends + expiry - seconds, 0)
+
+    for before, now, tenth in product(range(amount + 1), range(amount + 1), range(1, 11)):
+        ends = expiry * tenth / 10
+        if admits_after(0, before, now, ends):
+            continue
+        found = seconds_until_admitted(amount, expiry, before, ends, now, ends)
+        assert admits_after(found + 1e-6, before, now, ends)
+        assert not admits_after(found - 1e-6, before, now, ends)
 
 
 async def test_one_can_wait_for_a_rate(state: SharedState) -> None:

@@ -378,5 +378,5 @@ async def test_a_sync_waits_for_the_partners_rate_and_the_tenants(
     integration_id = await set_up(database, "acme", partner.url)
     report = await sync(saas, "acme", integration_id)
     host = urlsplit(partner.url).hostname
-    each = [("partner", Rate(5), host), ("partner", Rate(20), host)]
+    each = [("partner", Rate.per_second(module.TENANT_RATE), host), ("partner", Rate(20), host)]
     assert asked == each * report.pages

@@ -147,7 +147,7 @@ def test_the_commands_are_those_of_the_compose_file(built: Built, overlay: str) 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_pod_has_the_secrets_that_it_uses_and_no_file_has_one(built: Built, overlay: str) -> None:
     shared = {"temporal"}
-    tenant = {"database-tenant", "database-platform", "storage", *shared}
+    tenant = {"database-tenant", "database-platform", "storage", "redis", *shared}
     uses = {
         "relay": {"database-relay", "mail", *shared},
         "web": {"web", *tenant},
