@@ -13,6 +13,7 @@ from temporal_tenancy import ConfigurationError, Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.shared_state import SharedState
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -83,6 +84,17 @@ def _require_url(variable: str, url: SecretStr | None) -> None:
         Database(platform_url=plain(url))  # does not connect
     except ConfigurationError as error:
         raise ConfigurationError(f"{variable}: {error}") from None
+
+
+def shared_state_of(settings: Settings) -> SharedState:
+    """Returns the Redis that processes share, or none; does not connect yet.
+
+    Raises `ConfigurationError`, which names the variable, for what is no URL of Redis.
+    """
+    try:
+        return SharedState(plain(settings.redis_url))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"REDIS_URL: {error}") from None
 
 
 @contextmanager

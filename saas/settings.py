@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
 
+    # What processes share: redis://:password@host:port/0; None: each has rates of its own.
+    redis_url: SecretStr | None = None
+
     # A process's connection pool for tenants' data, and the limits of a transaction on it.
     tenant_pool_size: Annotated[int, Field(ge=1)] = PoolShare.size
     # Connections that one tenant leaves to others.

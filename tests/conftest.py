@@ -41,6 +41,7 @@ LONG = (
 
 pytest_plugins = [
     "tests.fixtures.postgres",
+    "tests.fixtures.redis",
     "tests.fixtures.stores",
     "tests.fixtures.temporal",
     "tests.fixtures.app",

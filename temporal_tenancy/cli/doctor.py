@@ -16,6 +16,7 @@ from temporal_tenancy.cli._database_checks import database_checks
 from temporal_tenancy.cli._layout import INDENT, table_lines, wrapped
 from temporal_tenancy.cli._probe_checks import PATIENCE, probe_checks
 from temporal_tenancy.cli._process_checks import process_checks
+from temporal_tenancy.cli._shared_state_checks import shared_state_checks
 from temporal_tenancy.cli._temporal_checks import temporal_checks
 from temporal_tenancy.cli._tenant_checks import tenant_checks
 from temporal_tenancy.cli._verdicts import Check, Verdict
@@ -40,6 +41,7 @@ async def examine(patience: timedelta = PATIENCE) -> Answer:
         *await temporal_checks(),
         *await probe_checks(patience),
         *await asyncio.to_thread(database_checks),
+        *await shared_state_checks(),
         *await tenant_checks(),
         *await process_checks(),
     ]

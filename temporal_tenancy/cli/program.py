@@ -78,6 +78,7 @@ class Application:
     """Those of its workers; None: each job that importing the application has registered."""
     activities: Sequence[Callable[..., Any]] | None = None
     """Those of its workers; None: each declared function of a module that was imported."""
+    redis: Login | None = None  # of what its processes share; `doctor` asks whether it answers
     alerts: Sequence[AlertSink] = ()  # where its relays send alerts, besides the log
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
     ui_url: str | None = None  # of Temporal's Web UI; None: no links

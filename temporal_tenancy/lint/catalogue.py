@@ -107,6 +107,12 @@ _GRANTS: Final = {
         "INSERT": ("tenant_id", "consumer", "event_id"),
         "UPDATE": ("processed_at",),
     },
+    "lock_fences": {
+        "SELECT": (),
+        "DELETE": (),
+        "INSERT": ("tenant_id", "name", "token", "taken_at"),
+        "UPDATE": ("token", "taken_at"),
+    },
     "dead_letters": {
         "SELECT": (),
         "INSERT": (

@@ -104,6 +104,11 @@ def cases(
                 "PLATFORM_DATABASE_URL": empty.platform,
             },
         ),
+        "no URL of Redis": Case(
+            2,
+            "ConfigurationError: REDIS_URL: the URL of Redis has the form",
+            variables={"REDIS_URL": f"http://:{CANARY}@localhost:6379"},
+        ),
         "a role with too many rights": Case(
             1,
             "ExcessRights: ",
