@@ -14,6 +14,7 @@ from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.shared_state import SharedState
+from temporal_tenancy.stores import ConnectionSecrets, ControlPlaneStores, FileConnectionSecrets
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -73,7 +74,18 @@ def database(
         application_name=application_name,
         tenant_pool=PoolShare(size, reserved),
         tenant_limits=settings.tenant_limits(),
+        stores=lambda made: ControlPlaneStores(made, connections(settings)),
     )
+
+
+def connections(settings: Settings) -> ConnectionSecrets | None:
+    """Returns the connections of tenants' own databases, if CONNECTIONS_URL is set.
+
+    Raises `ConfigurationError`, which names the variable, for what is no URL of a folder.
+    """
+    if settings.connections_url is None:
+        return None
+    return FileConnectionSecrets.from_url(settings.connections_url, "CONNECTIONS_URL")
 
 
 def _require_url(variable: str, url: SecretStr | None) -> None:

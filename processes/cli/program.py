@@ -24,7 +24,6 @@ def load() -> Application:
     from saas.queues import Queue
     from saas.settings import load_settings, refuse_misspelled_settings
     from temporal_tenancy.cli import Application, Login, say
-    from temporal_tenancy.stores import FileConnectionSecrets
 
     how = how_to_start(connect.HOW_TO_START)
     if (stack := use_running_stack()) is not None:
@@ -50,11 +49,7 @@ def load() -> Application:
         worker="worker.py --queue {queue}",
         how_to_start=how,
         start_relay="worker.py --relay",
-        connections=(
-            None
-            if settings.connections_url is None
-            else FileConnectionSecrets.from_url(settings.connections_url, "CONNECTIONS_URL")
-        ),
+        connections=connect.connections(settings),
         failures=_failures,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,7 +21,8 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from temporalio import workflow
 
-from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.core.directory import record_of_this_activity
+from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, StoreUnsupported
 from temporal_tenancy.core.scope import (
     PlatformScope,
     TenantScope,
@@ -31,7 +32,7 @@ from temporal_tenancy.core.scope import (
 )
 from temporal_tenancy.core.scoped_value import Block, ScopedValue
 from temporal_tenancy.core.spelling import spelled
-from temporal_tenancy.core.stores import StoreDirectory
+from temporal_tenancy.core.stores import Isolation, StoreDirectory
 from temporal_tenancy.postgres._awaited_session import AwaitedSession
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
 from temporal_tenancy.postgres._connection_guard import guard_platform_engine, guard_tenant_engine
@@ -94,7 +95,7 @@ class Database:
         platform_settings: Mapping[str, str] | None = None,
         tenant_pool: PoolShare | None = None,
         max_connections: int | None = None,
-        stores: StoreDirectory | None = None,
+        stores: StoreDirectory | Callable[[Database], StoreDirectory] | None = None,
         tenant_limits: SessionLimits | None = None,
         platform_lock_timeout: timedelta = LOCK_TIMEOUT,
         installation: Installation | None = None,
@@ -113,7 +114,8 @@ class Database:
                 `tenant_pool_size`.
             max_connections: maximum number of connections for tenants' work, open at one time over
                 all stores; overrides the size of the pool.
-            stores: says in which store the rows of each tenant are; None: in the shared one.
+            stores: says in which store the rows of each tenant are, or makes what says it of this
+                database, such as `ControlPlaneStores`; None: in the shared one.
             tenant_limits: default limits of tenants' sessions; None: those of `SessionLimits()`.
             platform_lock_timeout: how long a statement of the platform role waits for a lock.
             installation: where the library's tables are; None: in the schema `tenancy`. A database
@@ -150,6 +152,8 @@ class Database:
             )
             use_schema(self._platform.sync_engine, schema)
             guard_platform_engine(self._platform.sync_engine)
+        if callable(stores):
+            stores = stores(self)
         self._stores = None if stores is None else StoreEngines(stores, self._tenants)
         _open.add(self)
 
@@ -203,6 +207,8 @@ class Database:
         """Opens a tenant's session on this database; see the function `tenant_session`."""
         refuse_workflow_code()
         tenant = current_tenant()
+        if self._stores is None:
+            _require_shared(tenant)
         store = None if self._stores is None else await self._stores.store_of(tenant)
         engine = None
         if self._stores is not None and store is not None:
@@ -305,6 +311,15 @@ def _use(shares: ConnectionShares, count_open: int) -> PoolUse:
         waiting=sum(shares.waiting.values()),
         open=count_open,
     )
+
+
+def _require_shared(tenant: str) -> None:
+    record = record_of_this_activity()
+    if record is not None and record.id == tenant and record.isolation is not Isolation.SHARED:
+        raise StoreUnsupported(
+            f'the rows of tenant {tenant} are in the store "{record.store}", and this process '
+            "knows the shared tables alone. Give its Database stores=ControlPlaneStores(…)."
+        )
 
 
 PLATFORM: Final = "the platform"

@@ -11,7 +11,11 @@ from typing import Final
 from sqlalchemy import select
 
 from temporal_tenancy.control_plane.tables import StoreRow, TenantRow
-from temporal_tenancy.core.directory import STATE_CACHE_SECONDS, STATE_CACHE_TENANTS
+from temporal_tenancy.core.directory import (
+    STATE_CACHE_SECONDS,
+    STATE_CACHE_TENANTS,
+    record_of_this_activity,
+)
 from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.scope import _outside
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation, Store
@@ -68,11 +72,21 @@ class ControlPlaneStores:
     async def store_of(self, tenant_id: str) -> Store:
         """As in `StoreDirectory`. Concurrent calls share one query.
 
+        In a job of a tenant in the shared store it asks nothing: the job's record says so.
+
         Raises:
             TenantUnknown: there is no such tenant.
             ConnectionSecretMissing: the secret store lacks the store's connection.
             DatabaseUnreachable: the control plane does not answer.
         """
+        record = record_of_this_activity()
+        if (
+            record is not None
+            and record.id == tenant_id
+            and record.isolation is Isolation.SHARED
+            and "isolation" in record.model_fields_set  # else its directory does not know
+        ):
+            return SHARED
         known = self._found.get(tenant_id)
         if known is not None and self.clock() - known[0] < self.seconds:
             return known[1]

@@ -26,7 +26,13 @@ from temporal_tenancy.stores.errors import (
     StoreUnreachable,
 )
 from temporal_tenancy.stores.identity import give_to
-from temporal_tenancy.stores.placement import FreeStore, NewTenant, Placement, PlacementPolicy
+from temporal_tenancy.stores.placement import (
+    TAKEN,
+    FreeStore,
+    NewTenant,
+    Placement,
+    PlacementPolicy,
+)
 from temporal_tenancy.stores.preparation import unknown_store
 from temporal_tenancy.stores.secrets import ConnectionSecrets
 
@@ -100,7 +106,8 @@ class SignUp:
         Raises:
             StoreUnknown: there is no such store.
             StoreNotReady, StoreDraining, StoreFull: the store takes no tenant.
-            StoreRefused: it has another isolation, or is in another region.
+            StoreRefused: it has another isolation, or is in another region, or is a database of its
+                own, in which no tenant is placed yet.
             NoStoreFree: no prepared store fits.
             StoreUnreachable: the store, or each one that fits, does not answer.
             ConnectionSecretMissing: the secret store lacks the store's connection.
@@ -115,11 +122,13 @@ class SignUp:
             if store is not None:
                 row = await _locked(session, store)
                 _require_isolation(store, Isolation(row.isolation), isolation)
+                _require_taken(Isolation(row.isolation))
                 _require_region(row, region)
                 _require_free(row)
                 await self._take(session, row, tenant_id)
                 return Isolation(row.isolation), row.name
             chosen = isolation or self.policy.isolation_of(new)
+            _require_taken(chosen)
             if chosen is Isolation.SHARED:
                 return chosen, None
             return chosen, await self._first_that_answers(session, new, chosen)
@@ -195,6 +204,14 @@ def _require_isolation(name: str, has: Isolation, wanted: Isolation | None) -> N
         raise StoreRefused(
             f"the store {name} is a {has} store, not {wanted}. Choose another store, or leave the "
             "isolation out."
+        )
+
+
+def _require_taken(isolation: Isolation) -> None:
+    if isolation not in TAKEN:
+        raise StoreRefused(
+            f"no tenant is placed in a {isolation} store yet: no relay works off the messages in "
+            "it. Choose a schema store."
         )
 
 

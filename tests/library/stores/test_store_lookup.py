@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import event
 
 from dev.devstack.postgres import DatabaseUrls
-from temporal_tenancy.core.errors import TenantUnknown
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
+from temporal_tenancy.core.errors import StoreUnsupported, TenantUnknown
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres._acting import acting_for
+from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.stores.directory import ControlPlaneStores
 from temporal_tenancy.stores.errors import ConnectionSecretMissing
@@ -157,3 +159,41 @@ async def test_a_control_plane_that_is_down_is_an_error_once_the_answer_is_old(
 def test_an_answer_is_kept_for_5_seconds_at_most(database: Database) -> None:
     with pytest.raises(ValueError, match="0 to 5 s"):
         ControlPlaneStores(database, seconds=6)
+
+
+async def test_a_process_that_knows_no_stores_does_not_work_for_a_tenant_with_one(
+    database_urls: DatabaseUrls, database: Database
+) -> None:
+    """It would read and write the shared tables."""
+    tenants = Database(tenant_url=database_urls.tenant)
+    record = Tenant(
+        id="acme",
+        name="acme",
+        status=TenantStatus.ACTIVE,
+        plan=Plan(id="free"),
+        isolation=Isolation.SCHEMA,
+        store="t_1",
+    )
+    with acting_for(record, tenants), pytest.raises(StoreUnsupported, match="stores="):
+        async with tenant_session():
+            pytest.fail("a session opened")
+    await tenants.dispose()
+
+
+async def test_the_record_of_a_job_says_that_its_tenant_is_in_the_shared_store(
+    database: Database,
+) -> None:
+    """The tenant is in no table: nothing was asked."""
+    stores = ControlPlaneStores(database)
+    record = Tenant(
+        id="nobody",
+        name="nobody",
+        status=TenantStatus.ACTIVE,
+        plan=Plan(id="free"),
+        isolation=Isolation.SHARED,
+    )
+    with acting_for(record, database):
+        assert (await stores.store_of("nobody")).isolation is Isolation.SHARED
+    unsaid = Tenant(id="nobody", name="nobody", status=TenantStatus.ACTIVE, plan=Plan(id="free"))
+    with acting_for(unsaid, database), pytest.raises(TenantUnknown):
+        await stores.store_of("nobody")

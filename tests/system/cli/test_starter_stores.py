@@ -79,11 +79,10 @@ async def test_a_database_of_its_own_needs_a_place_for_its_connection(
     assert missing.code == 2
     made = await starter(*prepare, *given, **variables, STORE_URL=other_database.owner)
     assert made.code == 0, made.err
-    tenant = await starter("tenants", "add", "acme", "--store", "t_own", **variables)
-    assert tenant.code == 0, tenant.err
-    assert "in the store t_own" in tenant.out
-    down = other_database.platform.rpartition(":")[0] + ":1/x"
-    (tmp_path / "connections" / "t_own.platform").write_text(down)
+    for choice in (("--store", "t_own"), ("--isolation", "database")):
+        tenant = await starter("tenants", "add", "acme", *choice, **variables)
+        assert tenant.code == 2
+        assert "no tenant is placed in a database store yet" in tenant.err
 
 
 @pytest.mark.parametrize(
