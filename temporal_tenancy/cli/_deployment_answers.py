@@ -185,7 +185,7 @@ def _what_next(document: Mapping[str, Any], version: Mapping[str, Any]) -> Seque
             for each in version["release"]["next"]
         ),
         sentence(
-            f"Then stop its workers. A mended build has a new id; {again} tries this one again."
+            f"Then stop its workers. A mended build has a new id; to try this one again: {again}."
         ),
     ]
 

@@ -58,7 +58,7 @@ def temporal_config() -> ClientConnectConfig:
         )
     config = replace(profile, tls=None).to_client_connect_config()
     if profile.tls is not None:
-        config["tls"] = tls_config(profile.tls, setting)
+        config |= ClientConnectConfig(tls=tls_config(profile.tls, setting))
     config.setdefault("target_host", DEFAULT_ADDRESS)
     config.setdefault("namespace", DEFAULT_NAMESPACE)
     return config

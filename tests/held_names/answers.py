@@ -23,6 +23,7 @@ from tests.held_names.code import UNKNOWN, Module, called
 from tests.held_names.commands import command_line, each_command, function_of
 
 NO_ANSWERS: Final = ("execute", "scalar", "scalars")  # dicts they take are values of statements
+OPTIONS: Final = ("config",)  # what is put into it are options of a connection
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -73,7 +74,11 @@ class Written:
                 yield from (self._value(key) for key in node.keys if self._is_text(key))
             if isinstance(node, ast.Assign):
                 for target in node.targets:
-                    if isinstance(target, ast.Subscript) and self._is_text(target.slice):
+                    if (
+                        isinstance(target, ast.Subscript)
+                        and self._is_text(target.slice)
+                        and ast.unparse(target.value) not in OPTIONS
+                    ):
                         yield self._value(target.slice)
             if isinstance(node, ast.DictComp):
                 yield from self._counted(node)

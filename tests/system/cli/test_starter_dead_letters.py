@@ -286,7 +286,7 @@ async def test_a_failed_job_is_explained_by_its_letter_until_a_replay_has_succee
     again = await starter("dead-letters", "replay", str(letter.id), "--wait")
     assert again.code == 1
     assert "1 dead letter: 1 replayed, 1 failed again." in again.out
-    assert again.err.startswith(f"ReplayFailed: 1 replay failed. The first, of {ID}: UsageNot")
+    assert f"\nReplayFailed: 1 replay failed. The first, of {ID}: UsageNot" in again.err
     await tenants.set_status("broken", TenantStatus.SUSPENDED)
     suspended = await starter("explain", ID, "--json")
     first, second = suspended.document["what_to_do"]
