@@ -13,14 +13,14 @@ from temporal_tenancy import ConfigurationError, Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
-from temporal_tenancy.shared_state import SharedState
-from temporal_tenancy.stores import ConnectionSecrets, ControlPlaneStores, FileConnectionSecrets
+from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
     from temporal_tenancy import Feature
     from temporal_tenancy.dead_letters import AlertSink
+    from temporal_tenancy.shared_state import SharedState
 
 # Packages that workflow modules import. The workflow modules themselves stay in the sandbox. A
 # second structlog, imported inside the sandbox, would lack this process's configuration.
@@ -59,7 +59,8 @@ def database(
 
     Raises:
         NotReachable: PLATFORM_DATABASE_URL is not set.
-        ConfigurationError: a URL is not a PostgreSQL URL; the message names its variable.
+        ConfigurationError: a URL is not a PostgreSQL URL, or that of connections not one of a
+            folder; the message names its variable.
     """
     if settings.platform_database_url is None:
         raise SettingMissing(f"PLATFORM_DATABASE_URL is not set. {how_to_start}")
@@ -78,7 +79,7 @@ def database(
     )
 
 
-def connections(settings: Settings) -> ConnectionSecrets | None:
+def connections(settings: Settings) -> FileConnectionSecrets | None:
     """Returns the connections of tenants' own databases, if CONNECTIONS_URL is set.
 
     Raises `ConfigurationError`, which names the variable, for what is no URL of a folder.
@@ -103,6 +104,8 @@ def shared_state_of(settings: Settings) -> SharedState:
 
     Raises `ConfigurationError`, which names the variable, for what is no URL of Redis.
     """
+    from temporal_tenancy.shared_state import SharedState  # loads Redis, as few commands need
+
     try:
         return SharedState(plain(settings.redis_url))
     except ConfigurationError as error:

@@ -33,7 +33,6 @@ from temporal_tenancy.cli.answers import (
     when,
 )
 from temporal_tenancy.cli.program import current_application, quoted
-from temporal_tenancy.cli.stores import one_of
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -80,7 +79,7 @@ async def add(
     ends = _day_or_time(trial_ends)
     _refuse_empty(name)
     _refuse_mistyped(features, "--feature")
-    wanted = None if isolation is None else one_of(Isolation, isolation, "--isolation")
+    wanted = None if isolation is None else arguments.one_of(Isolation, isolation, "--isolation")
     async with control_plane() as database:
         _refuse_elsewhere(database, "added")
         tenant = await _sign_up(database).add(

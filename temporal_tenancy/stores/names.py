@@ -8,7 +8,7 @@ from typing import Final
 
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.stores import SHARED_STORE
-from temporal_tenancy.stores.errors import StoreRefused
+from temporal_tenancy.stores.errors import StoreRefused, StoreUnknown
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -25,3 +25,10 @@ def require_name(name: str) -> None:
             f"{printable(name)!r} cannot be the name of a store. Use up to 63 of a-z, 0-9 and _, "
             f'beginning with a letter, and neither pg_ at the beginning nor "{SHARED_STORE}".'
         )
+
+
+def unknown_store(name: str) -> StoreUnknown:
+    """Returns the error for a store that does not exist."""
+    return StoreUnknown(
+        f"there is no store {printable(name)}. Name one that the list of stores has."
+    )

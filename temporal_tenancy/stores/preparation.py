@@ -22,9 +22,8 @@ from temporal_tenancy.stores.errors import (
     StoreInUse,
     StorePreparationFailed,
     StoreRefused,
-    StoreUnknown,
 )
-from temporal_tenancy.stores.names import new_name, require_name
+from temporal_tenancy.stores.names import new_name, require_name, unknown_store
 from temporal_tenancy.stores.secrets import (
     PLATFORM,
     RELAY,
@@ -231,11 +230,6 @@ _NO_SECRETS: Final = (
     "the connection of a store in a database of its own is kept in a secret store, and none is "
     "set. Give the application one, such as a folder."
 )
-
-
-def unknown_store(name: str) -> StoreUnknown:
-    """Returns the error for a store that does not exist."""
-    return StoreUnknown(f"there is no store {name}. Name one that the list of stores has.")
 
 
 def _statement(statement: sql.SQL, there: Installation) -> sql.Composed:

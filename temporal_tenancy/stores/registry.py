@@ -12,7 +12,7 @@ from temporal_tenancy.control_plane.tables import StoreRow, StoreState, TenantRo
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.stores.errors import StoreNotReady
-from temporal_tenancy.stores.preparation import unknown_store
+from temporal_tenancy.stores.names import unknown_store
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from temporal_tenancy.stores.errors import (
     StoreUnreachable,
 )
 from temporal_tenancy.stores.identity import give_to
+from temporal_tenancy.stores.names import unknown_store
 from temporal_tenancy.stores.placement import (
     TAKEN,
     FreeStore,
@@ -33,7 +34,6 @@ from temporal_tenancy.stores.placement import (
     Placement,
     PlacementPolicy,
 )
-from temporal_tenancy.stores.preparation import unknown_store
 from temporal_tenancy.stores.secrets import ConnectionSecrets
 
 OFFERED: Final = 20  # stores of each region that a policy chooses from

@@ -41,9 +41,11 @@ def add(
     json: Json = False,
 ) -> None:
     """Prepare stores for tenants that will sign up, as the database's owner."""
-    from temporal_tenancy.cli import stores
+    from temporal_tenancy.cli import store_preparation
 
-    perform(stores.add(store, isolation, region=region, count=count, variable=at), json=json)
+    perform(
+        store_preparation.add(store, isolation, region=region, count=count, variable=at), json=json
+    )
 
 
 @app.command("list")
@@ -77,6 +79,6 @@ def drain(store: StoreName, json: Json = False) -> None:
 @app.command()
 def remove(store: StoreName, json: Json = False) -> None:
     """Drop a store that has no tenant, as the database's owner."""
-    from temporal_tenancy.cli import stores
+    from temporal_tenancy.cli import store_preparation
 
-    perform(stores.remove(store), json=json)
+    perform(store_preparation.remove(store), json=json)
