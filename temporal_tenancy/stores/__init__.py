@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.stores.registry import KnownStore, Stores
     from temporal_tenancy.stores.secrets import ConnectionSecrets, FileConnectionSecrets
     from temporal_tenancy.stores.sign_up import SignUp
+    from temporal_tenancy.stores.upgrading import StoreLeft, UpgradedStores, upgrade_stores
 
 __all__ = [
     "ConnectionSecretMissing",
@@ -49,12 +50,15 @@ __all__ = [
     "StoreExists",
     "StoreFull",
     "StoreInUse",
+    "StoreLeft",
     "StoreNotReady",
     "StorePreparationFailed",
     "StoreRefused",
     "StoreUnknown",
     "StoreUnreachable",
     "Stores",
+    "UpgradedStores",
+    "upgrade_stores",
 ]
 
 _WHERE: Final = {
@@ -74,12 +78,15 @@ _WHERE: Final = {
     "StoreExists": "errors",
     "StoreFull": "errors",
     "StoreInUse": "errors",
+    "StoreLeft": "upgrading",
     "StoreNotReady": "errors",
     "StorePreparationFailed": "errors",
     "StoreRefused": "errors",
     "StoreUnknown": "errors",
     "StoreUnreachable": "errors",
     "Stores": "registry",
+    "UpgradedStores": "upgrading",
+    "upgrade_stores": "upgrading",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

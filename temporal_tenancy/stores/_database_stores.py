@@ -23,6 +23,11 @@ from temporal_tenancy.stores.errors import StoreExists
 _DATABASE: Final = """
     select shobj_description(oid, 'pg_database') from pg_database where datname = %s
 """
+_MADE: Final = """
+    select datname::text from pg_database
+    where datname = any(%s) and shobj_description(oid, 'pg_database') like %s
+    order by 1
+"""
 _HAS_TABLE: Final = "select to_regclass(%s) is not null"
 # Another application's tables, or the library's of another installation, are no empty database.
 _HAS_ANY: Final = """
@@ -78,6 +83,18 @@ def make(
     return at
 
 
+def made_here(owner: psycopg.Connection[Any], names: Sequence[str]) -> list[str]:
+    """Returns those of the stores whose databases `make()` has created, on the owner's server."""
+    found = owner.execute(_MADE, [list(names), f"{STORE_MARK}%"]).fetchall()
+    return [name for (name,) in found]
+
+
+def beside(owner_url: str, name: str) -> str:
+    """Returns the owner's URL of the database `name` on the server of `owner_url`."""
+    target = database_url(hidden(owner_url))
+    return hidden(target.set(database=name).render_as_string(hide_password=False))
+
+
 def drop(owner: psycopg.Connection[Any], name: str) -> None:
     """Drops the database that was made for the store; leaves one that was given."""
     found = owner.execute(_DATABASE.encode(), [name]).fetchone()
@@ -124,7 +141,7 @@ def _create(owner_url: str, name: str) -> str:
                     sql.Identifier(name), sql.Literal(f"{STORE_MARK}nobody yet.")
                 )
             )
-    return hidden(target.set(database=name).render_as_string(hide_password=False))
+    return beside(owner_url, name)
 
 
 def _claim(owner: psycopg.Connection[Any], name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import Connection
 
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.postgres._library_schema import grant_schema
@@ -54,18 +55,37 @@ def make(
                     "name."
                 )
         refuse_other_roles(owner, installation)
-        owner.execute(sql.SQL(_TURN).format(locks=sql.Identifier(installation.schema, "locks")))
-        admit_stores(owner, installation)
+        admit(owner, installation)
         make_store_role(owner, name, installation)
         schema = sql.Identifier(name)
         owner.execute(sql.SQL("create schema if not exists {}").format(schema))
         owner.execute(sql.SQL("comment on schema {} is {}").format(schema, sql.Literal(mark)))
         platform = installation.roles.platform
         grant_schema(owner, name, [name, platform])
-        roles = replace(installation.roles, tenant=name)
-        upgrade_schema(connection, owner, name, application, replace(installation, roles=roles))
-        refuse_elsewhere(owner, name, name)
+        upgrade(connection, owner, name, application, installation)
         make_identity(owner, name, name, None, name, platform)
+
+
+def admit(owner: psycopg.Connection[Any], installation: Installation) -> None:
+    """Gives stores' roles what the tenant role has on the library's tables, one call at a time."""
+    owner.execute(sql.SQL(_TURN).format(locks=sql.Identifier(installation.schema, "locks")))
+    admit_stores(owner, installation)
+
+
+def upgrade(
+    connection: Connection,
+    owner: psycopg.Connection[Any],
+    name: str,
+    application: Sequence[MigrationEnvironment],
+    installation: Installation,
+) -> None:
+    """Runs the migrations that the schema `name` lacks, in the transaction of `connection`.
+
+    Raises `ExcessRights` if they give the store's role a right outside its schema.
+    """
+    roles = replace(installation.roles, tenant=name)
+    upgrade_schema(connection, owner, name, application, replace(installation, roles=roles))
+    refuse_elsewhere(owner, name, name)
 
 
 def drop(owner: psycopg.Connection[Any], name: str) -> None:

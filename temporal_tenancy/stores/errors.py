@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 
@@ -48,3 +49,12 @@ class StorePreparationFailed(DatabaseProblem):
 
 class ConnectionSecretMissing(DatabaseProblem):
     """The secret store has no connection of that name, or it cannot be read."""
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the type and the first line of what a migration has failed with."""
+    cause = getattr(error, "orig", None) or error
+    message = getattr(getattr(cause, "diag", None), "message_primary", None)
+    words = str(message or getattr(cause, "message", None) or cause).strip()
+    first = printable(words.splitlines()[0].rstrip(".")) if words else ""
+    return f"{type(cause).__name__}: {first}" if first else type(cause).__name__

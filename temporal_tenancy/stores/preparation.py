@@ -22,6 +22,7 @@ from temporal_tenancy.stores.errors import (
     StoreInUse,
     StorePreparationFailed,
     StoreRefused,
+    reason_of,
 )
 from temporal_tenancy.stores.names import new_name, require_name, unknown_store
 from temporal_tenancy.stores.secrets import (
@@ -240,12 +241,7 @@ def _statement(statement: sql.SQL, there: Installation) -> sql.Composed:
 
 
 def _failed(name: str, error: Exception, what: str = "prepared") -> StorePreparationFailed:
-    cause = getattr(error, "orig", None) or error
-    message = getattr(getattr(cause, "diag", None), "message_primary", None)
-    words = message or getattr(cause, "message", None) or str(cause)
-    first = str(words).strip().splitlines()[0].rstrip(".") if str(words).strip() else ""
-    reason = f"{type(cause).__name__}: {first}" if first else type(cause).__name__
     ending = "It stays preparing: prepare it again, or remove it." if what == "prepared" else ""
     return StorePreparationFailed(
-        f"the store {name} could not be {what}: {reason}. {ending}".rstrip()
+        f"the store {name} could not be {what}: {reason_of(error)}. {ending}".rstrip()
     )

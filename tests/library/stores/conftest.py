@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.installation import Roles
@@ -17,6 +19,8 @@ from temporal_tenancy.stores import sign_up
 from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.secrets import FileConnectionSecrets
 from tests.fixtures.tables.models import TABLES
+
+Shop = Callable[[str | None], MigrationEnvironment]
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +71,35 @@ def other_database(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
     """An empty database for a store."""
     yield postgres.create_database("a_store")
     postgres.drop_database("a_store")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """An application whose second migration is what the test says; None: it has one alone."""
+    # Of its own name: Python keeps the packages that it has imported.
+    package = f"shop_{uuid4().hex}"
+    folder = tmp_path / package
+    (folder / "migrations" / "versions").mkdir(parents=True)
+    (folder / "__init__.py").write_text('"""An application."""\n')
+    (folder / "migrations" / "env.py").write_text(
+        "from sqlalchemy import MetaData\n"
+        "from temporal_tenancy.postgres import run_migrations\n"
+        "run_migrations(MetaData())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    versions = folder / "migrations" / "versions"
+    _write(versions, "0001", None, "op.execute('create table orders (tenant_id text)')")
+
+    def second(statement: str | None) -> MigrationEnvironment:
+        if statement is not None:
+            _write(versions, "0002", "0001", statement)
+        return MigrationEnvironment("orders", f"{package}:migrations", "shop_version")
+
+    return second
+
+
+def _write(folder: Path, revision: str, down: str | None, body: str) -> None:
+    (folder / f"{revision}_x.py").write_text(
+        f"from alembic import op\nrevision = {revision!r}\ndown_revision = {down!r}\n"
+        f"def upgrade() -> None:\n    {body}\n"
+    )

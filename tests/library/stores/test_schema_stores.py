@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -26,6 +24,7 @@ from temporal_tenancy.stores.errors import (
 )
 from temporal_tenancy.stores.preparation import Preparation
 from tests.fixtures.tables.models import TABLES
+from tests.library.stores.conftest import Shop
 
 RELATIONS = """
     select relname::text from pg_class
@@ -161,39 +160,6 @@ def test_a_role_made_twice_is_the_same(preparation: Preparation, owner: psycopg.
     assert stores_group(Roles()) == "tenancy_tenant_stores"
 
 
-@pytest.fixture
-def failing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], MigrationEnvironment]:
-    """An application whose second migration is what the test says."""
-    # Of its own name: Python keeps the packages that it has imported.
-    package = f"shop_{uuid4().hex}"
-    folder = tmp_path / package
-    (folder / "migrations" / "versions").mkdir(parents=True)
-    (folder / "__init__.py").write_text('"""An application."""\n')
-    (folder / "migrations" / "env.py").write_text(
-        "from sqlalchemy import MetaData\n"
-        "from temporal_tenancy.postgres import run_migrations\n"
-        "run_migrations(MetaData())\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    versions = folder / "migrations" / "versions"
-    _write(versions, "0001", None, "op.execute('create table orders (tenant_id text)')")
-
-    def second(statement: str) -> MigrationEnvironment:
-        _write(versions, "0002", "0001", statement)
-        return MigrationEnvironment("orders", f"{package}:migrations", "shop_version")
-
-    return second
-
-
-def _write(folder: Path, revision: str, down: str | None, body: str) -> None:
-    (folder / f"{revision}_x.py").write_text(
-        f"from alembic import op\nrevision = {revision!r}\ndown_revision = {down!r}\n"
-        f"def upgrade() -> None:\n    {body}\n"
-    )
-
-
 def _preparation(preparation: Preparation, environment: MigrationEnvironment) -> Preparation:
     return Preparation(preparation.owner_url, application=[environment])
 
@@ -201,9 +167,9 @@ def _preparation(preparation: Preparation, environment: MigrationEnvironment) ->
 def test_a_migration_that_fails_leaves_a_store_to_continue(
     preparation: Preparation,
     owner: psycopg.Connection,
-    failing: Callable[[str], MigrationEnvironment],
+    shop: Shop,
 ) -> None:
-    broken = _preparation(preparation, failing("op.execute('alter table orders add x nothing')"))
+    broken = _preparation(preparation, shop("op.execute('alter table orders add x nothing')"))
     with pytest.raises(StorePreparationFailed, match=r't_shop could not.*"nothing" does not exist'):
         broken.prepare(Isolation.SCHEMA, name="t_shop")
     assert owner.execute("select name, state from tenancy.stores").fetchall() == [
@@ -211,7 +177,7 @@ def test_a_migration_that_fails_leaves_a_store_to_continue(
     ]
     assert owner.execute(RELATIONS, ["t_shop"]).fetchall() == []
     assert owner.execute("select from pg_roles where rolname = 't_shop'").fetchone() is None
-    mended = _preparation(preparation, failing("op.execute('alter table orders add x int')"))
+    mended = _preparation(preparation, shop("op.execute('alter table orders add x int')"))
     assert mended.prepare(Isolation.SCHEMA, name="t_shop") == "t_shop"
     assert owner.execute("select state from tenancy.stores").fetchall() == [("ready",)]
 
@@ -219,14 +185,14 @@ def test_a_migration_that_fails_leaves_a_store_to_continue(
 def test_a_migration_that_commits_stays_in_the_stores_schema(
     preparation: Preparation,
     owner: psycopg.Connection,
-    failing: Callable[[str], MigrationEnvironment],
+    shop: Shop,
 ) -> None:
     body = (
         "with op.get_context().autocommit_block():\n"
         "        op.execute('create index concurrently i on orders (tenant_id)')\n"
         "    op.execute('create table later (id int)')"
     )
-    name = _preparation(preparation, failing(body)).prepare(Isolation.SCHEMA)
+    name = _preparation(preparation, shop(body)).prepare(Isolation.SCHEMA)
     tables = {table for (table,) in owner.execute(RELATIONS, [name])}
     assert {"orders", "later", "shop_version", "store_identity"} <= tables
 
@@ -234,9 +200,9 @@ def test_a_migration_that_commits_stays_in_the_stores_schema(
 def test_a_store_that_could_not_be_made_can_be_removed(
     preparation: Preparation,
     owner: psycopg.Connection,
-    failing: Callable[[str], MigrationEnvironment],
+    shop: Shop,
 ) -> None:
-    broken = _preparation(preparation, failing("raise RuntimeError('no')"))
+    broken = _preparation(preparation, shop("raise RuntimeError('no')"))
     with pytest.raises(StorePreparationFailed):
         broken.prepare(Isolation.SCHEMA, name="t_shop")
     broken.remove("t_shop")
@@ -300,7 +266,7 @@ def test_the_shared_store_is_not_prepared(preparation: Preparation) -> None:
 def test_a_migration_that_names_another_schema_makes_no_store(
     preparation: Preparation,
     owner: psycopg.Connection,
-    failing: Callable[[str], MigrationEnvironment],
+    shop: Shop,
 ) -> None:
     body = (
         "from temporal_tenancy import protect\n"
@@ -308,5 +274,5 @@ def test_a_migration_that_names_another_schema_makes_no_store(
         "    protect('elsewhere', schema='public')"
     )
     with pytest.raises(StorePreparationFailed, match=r"rights on (public\.)?elsewhere, outside"):
-        _preparation(preparation, failing(body)).prepare(Isolation.SCHEMA)
+        _preparation(preparation, shop(body)).prepare(Isolation.SCHEMA)
     assert owner.execute("select to_regclass('public.elsewhere')").fetchone() == (None,)

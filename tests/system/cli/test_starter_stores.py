@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.installation import Roles
 from temporal_tenancy.postgres.store_roles import store_roles
@@ -114,3 +116,28 @@ async def test_preparing_needs_the_owners_url(starter: Starter) -> None:
     said = await starter("stores", "add", DATABASE_URL=None)
     assert said.code == 3
     assert "DATABASE_URL is not set." in said.err
+
+
+async def test_migrate_reaches_the_stores_and_names_one_that_fails(
+    starter: Starter, owners: dict[str, str], database_urls: DatabaseUrls
+) -> None:
+    added = await starter("stores", "add", "--count", "2", "--json", **owners)
+    one, other = sorted(store["name"] for store in added.document)
+    with connect(database_urls.owner) as owner:
+        table = sql.Identifier(one, TENANT_DATA.version_table)
+        # As if no migration had run: they meet what is there.
+        forgotten = owner.execute(
+            sql.SQL("delete from {} returning version_num").format(table)
+        ).fetchone()
+    failed = await starter("migrate", "--json", **owners)
+    assert failed.code == 1
+    assert failed.err.startswith("StoreBehind: 1 store could not be migrated")
+    left = failed.document["stores"].pop("left")
+    assert [(store["name"], store["reason"].partition(":")[0]) for store in left] == [
+        (one, "DuplicateTable")
+    ]
+    assert failed.document["stores"] == {"migrated": [], "up_to_date": [other], "given": []}
+    with connect(database_urls.owner) as owner:
+        owner.execute(sql.SQL("insert into {} values (%s)").format(table), forgotten)
+    told = await starter("migrate", **owners)
+    assert told.out.splitlines()[:2] == ["The database was up to date.", "Up to date: 2 stores."]
