@@ -30,13 +30,13 @@ from temporal_tenancy.lint._checks import (
 )
 from temporal_tenancy.lint._code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
 from temporal_tenancy.outbox.tables import RELAY_INDEXES, OutboxData
-from temporal_tenancy.postgres.installation import Installation, Roles
+from temporal_tenancy.postgres.installation import IDENTITY, Installation, Roles
 from temporal_tenancy.postgres.role_checks import ROLE_CHECKS, STORE_MARK, Check
 from temporal_tenancy.postgres.role_checks import refuse_excess_rights as refuse_excess_rights_of
 from temporal_tenancy.postgres.roles import ROLE_LIMITS
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, COLUMN_TYPES, ISOLATION_POLICY
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
-from temporal_tenancy.postgres.store_roles import IDENTITY, store_schemas, stores_group
+from temporal_tenancy.postgres.store_roles import store_schemas, stores_group
 from temporal_tenancy.postgres.tenant_owned import tenant_columns, tenant_tables
 from temporal_tenancy.postgres.uuids import UUIDV7
 

@@ -19,12 +19,10 @@ from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import ConfigurationError, StoreMismatch
 from temporal_tenancy.core.stores import Isolation, Store
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres._guarded_connection import TenantConnection
-from temporal_tenancy.postgres.installation import PUBLIC, quoted
+from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, quoted
 from temporal_tenancy.postgres.schema_in_use import library_schema
-
-IDENTITY: Final = "store_identity"
-"""The table in each store that says which store it is, and whose; it has one row."""
 
 # SQLSTATEs of a store that has no schema, table or role, or whose role may not use them.
 _NOT_SET_UP: Final = ("3F000", "42P01", "42501", "42703", "22023", "42704")
@@ -79,8 +77,9 @@ def _require_own(rows: list[tuple[object, ...]], store: Store, tenant: str) -> N
     owner = None if store.isolation is Isolation.SHARED else tenant
     if len(rows) != 1:
         raise StoreMismatch(
-            f'the store "{store.name}" of tenant {tenant} says {len(rows)} times whose it is, '
-            "rather than once. Nothing of it was read or written. Provision the store anew."
+            f'the store "{store.name}" of tenant {tenant} has {number(len(rows), "row")} in '
+            f"{IDENTITY}, and must have one. Nothing of it was read or written. Provision the "
+            "store anew."
         )
     name, whose, role = rows[0]
     if (name, whose) != (store.name, owner):

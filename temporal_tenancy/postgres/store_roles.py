@@ -15,13 +15,11 @@ from psycopg import sql
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database_errors import ExcessRights
-from temporal_tenancy.postgres.installation import Installation, Roles
+from temporal_tenancy.postgres.installation import IDENTITY, Installation, Roles
 from temporal_tenancy.postgres.role_checks import SHOWN, STORE_MARK
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
 
 GROUP_SUFFIX: Final = "_stores"
-IDENTITY: Final = "store_identity"
-"""The table in each store that says which store it is, and whose."""
 
 _EXISTS: Final = "select from pg_roles where rolname = %s"
 # In the library's schema, the tables that the tenant role has rights on.

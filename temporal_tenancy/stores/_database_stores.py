@@ -13,11 +13,11 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_urls import database_url
-from temporal_tenancy.postgres.installation import PUBLIC, Installation
+from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, Installation
 from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.postgres.role_checks import STORE_MARK
 from temporal_tenancy.postgres.secret_texts import hidden
-from temporal_tenancy.postgres.store_roles import IDENTITY, make_identity, make_identity_table
+from temporal_tenancy.postgres.store_roles import make_identity, make_identity_table
 from temporal_tenancy.stores.errors import StoreExists
 
 _DATABASE: Final = """

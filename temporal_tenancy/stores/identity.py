@@ -10,9 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import StoreRow
 from temporal_tenancy.postgres.database_urls import database_url
-from temporal_tenancy.postgres.installation import PUBLIC, quoted
+from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, quoted
 from temporal_tenancy.postgres.secret_texts import hidden
-from temporal_tenancy.postgres.store_roles import IDENTITY
 from temporal_tenancy.stores.errors import ConnectionSecretMissing, StoreRefused, StoreUnreachable
 from temporal_tenancy.stores.secrets import PLATFORM, ConnectionSecrets, secret_name
 
