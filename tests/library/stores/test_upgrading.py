@@ -23,9 +23,9 @@ from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.upgrading import StoreLeft, UpgradedStores, upgrade_stores
 from tests.library.stores.conftest import Shop
 
-ADD = "op.execute('alter table orders add note text')"
-HAVE_NOTES = """
-    select attrelid::regclass::text from pg_attribute where attname = 'note' order by 1
+ADD = "op.execute('alter table orders add remark text')"
+HAVE_REMARKS = """
+    select attrelid::regclass::text from pg_attribute where attname = 'remark' order by 1
 """
 GROUP = stores_group(Roles())
 OTHER = "a_store"  # the database of the fixture, and its store
@@ -64,7 +64,7 @@ def test_stores_get_the_migrations_that_they_lack(
 ) -> None:
     assert upgrade(shop(None)) == UpgradedStores(up_to_date=two)
     assert upgrade(shop(ADD)) == UpgradedStores(migrated=two)
-    assert owner.execute(HAVE_NOTES).fetchall() == [(f"{store}.orders",) for store in two]
+    assert owner.execute(HAVE_REMARKS).fetchall() == [(f"{store}.orders",) for store in two]
     assert upgrade(shop(ADD)) == UpgradedStores(up_to_date=two)
 
 
@@ -89,7 +89,7 @@ def test_a_store_whose_migration_fails_stays_behind_alone(
     done = upgrade(shop(body))
     reason = 'UniqueViolation: could not create unique index "one"'
     assert done == UpgradedStores(migrated=("t_two",), left=(StoreLeft("t_one", reason),))
-    assert owner.execute(HAVE_NOTES).fetchall() == [("t_two.orders",)]
+    assert owner.execute(HAVE_REMARKS).fetchall() == [("t_two.orders",)]
     assert (revision(owner, "t_one"), revision(owner, "t_two")) == ("0001", "0002")
     owner.execute("truncate t_one.orders")
     assert upgrade(shop(body)) == UpgradedStores(migrated=("t_one",), up_to_date=("t_two",))
@@ -106,7 +106,7 @@ def test_a_migration_that_gives_a_right_outside_the_store_is_undone(
     done = upgrade(shop(body))
     assert [store.name for store in done.left] == list(two)
     assert all("ExcessRights: " in store.reason for store in done.left)
-    assert owner.execute(HAVE_NOTES).fetchall() == []
+    assert owner.execute(HAVE_REMARKS).fetchall() == []
 
 
 def test_a_store_whose_tables_are_locked_holds_up_no_other(
@@ -152,7 +152,7 @@ def test_a_store_that_is_being_prepared_is_left_to_its_preparation(
 def test_stores_get_their_rights_on_what_the_librarys_migrations_add(
     two: tuple[str, str], shop: Shop, upgrade: Upgrade, owner: psycopg.Connection
 ) -> None:
-    may = "select has_table_privilege(%s, 'tenancy.processed_events', 'insert')"
+    may = "select has_any_column_privilege(%s, 'tenancy.processed_events', 'insert')"
     owner.execute(f"revoke all on tenancy.processed_events from {GROUP}".encode())
     assert owner.execute(may, ["t_one"]).fetchone() == (False,)
     upgrade(shop(None))
@@ -170,8 +170,8 @@ def test_a_database_is_migrated_if_it_was_made_for_its_store(
     with_shop.prepare(Isolation.DATABASE, name=OTHER, at=other_database.owner)
     assert upgrade(shop(ADD)) == UpgradedStores(given=(OTHER,))
     with connect(other_database.owner) as there:
-        assert there.execute(HAVE_NOTES).fetchall() == []
+        assert there.execute(HAVE_REMARKS).fetchall() == []
         there.execute(f"comment on database {OTHER} is '{STORE_MARK}nobody yet.'".encode())
         assert upgrade(shop(ADD)) == UpgradedStores(migrated=(OTHER,))
-        assert there.execute(HAVE_NOTES).fetchall() == [("orders",)]
+        assert there.execute(HAVE_REMARKS).fetchall() == [("orders",)]
     assert upgrade(shop(ADD)) == UpgradedStores(up_to_date=(OTHER,))

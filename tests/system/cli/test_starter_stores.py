@@ -132,11 +132,12 @@ async def test_migrate_reaches_the_stores_and_names_one_that_fails(
     failed = await starter("migrate", "--json", **owners)
     assert failed.code == 1
     assert failed.err.startswith("StoreBehind: 1 store could not be migrated")
-    left = failed.document["stores"].pop("left")
+    stores = failed.document["stores"]
+    left = stores.pop("left")
     assert [(store["name"], store["reason"].partition(":")[0]) for store in left] == [
         (one, "DuplicateTable")
     ]
-    assert failed.document["stores"] == {"migrated": [], "up_to_date": [other], "given": []}
+    assert stores == {"migrated": [], "up_to_date": [other], "given": []}
     with connect(database_urls.owner) as owner:
         owner.execute(sql.SQL("insert into {} values (%s)").format(table), forgotten)
     told = await starter("migrate", **owners)
