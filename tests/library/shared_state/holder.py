@@ -15,16 +15,17 @@ from temporal_tenancy.postgres.database import Database, tenant_session, use_dat
 from temporal_tenancy.shared_state.errors import LockLost
 from temporal_tenancy.shared_state.locks import tenant_lock
 from temporal_tenancy.shared_state.store import SharedState, use_shared_state
+from tests.fixtures.redis import PATIENT
 from tests.fixtures.tables.models import Effect
 
 
 async def hold(redis: str, database_url: str) -> None:
     """Holds the lock `books` of acme."""
     database = Database(tenant_url=database_url)
-    state = SharedState(redis)
+    state = SharedState(redis, timeout=PATIENT)
     with use_database(database), use_shared_state(state), enter(TenantScope("acme")):
         try:
-            async with tenant_lock("books", ttl=timedelta(milliseconds=500)) as lock:
+            async with tenant_lock("books", ttl=timedelta(seconds=2)) as lock:
                 async with tenant_session() as session:
                     await lock.check(session)
                 print("held", flush=True)

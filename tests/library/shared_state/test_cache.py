@@ -18,7 +18,7 @@ from temporal_tenancy.shared_state.cache import TenantCache, tenant_cache
 from temporal_tenancy.shared_state.errors import SharedStateUnavailable
 from temporal_tenancy.shared_state.store import SharedState, use_shared_state
 from tests.fixtures.log_lines import LogLines
-from tests.fixtures.redis import sharing
+from tests.fixtures.redis import PATIENT, sharing
 
 MINUTE = timedelta(minutes=1)
 
@@ -169,7 +169,7 @@ async def test_one_computes_for_all(state: SharedState) -> None:
 
 async def test_one_process_computes_for_the_others(state: SharedState, redis_url: str) -> None:
     computing, go = asyncio.Event(), asyncio.Event()
-    another = SharedState(redis_url)
+    another = SharedState(redis_url, timeout=PATIENT)
 
     async def compute() -> Price:
         computing.set()
@@ -198,7 +198,7 @@ async def test_another_takes_over_from_a_process_that_is_gone(
     state: SharedState, redis_url: str
 ) -> None:
     hasty = tenant_cache("hasty", int, ttl=MINUTE, patience=timedelta(0))
-    another = SharedState(redis_url)
+    another = SharedState(redis_url, timeout=PATIENT)
 
     async def compute() -> int:
         with use_shared_state(another):

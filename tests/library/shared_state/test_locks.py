@@ -124,10 +124,10 @@ async def test_one_can_wait_for_a_lock(database: Database, state: SharedState) -
 async def test_a_lock_is_renewed_while_it_is_held(database: Database, state: SharedState) -> None:
     assert state.client is not None
     with working(database, state):
-        async with tenant_lock("books", ttl=SHORT) as lock:
+        async with tenant_lock("books", ttl=timedelta(seconds=3)) as lock:
             key = tenant_key("lock", "books")
-            await state.client.pexpire(key, 400)
-            while await state.client.pttl(key) <= 400:
+            await state.client.pexpire(key, 2_500)
+            while await state.client.pttl(key) <= 2_500:
                 await asyncio.sleep(0.01)
             async with tenant_session() as session:
                 await lock.check(session)

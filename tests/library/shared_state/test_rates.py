@@ -22,7 +22,7 @@ from temporal_tenancy.shared_state.rates import (
     tenant_rate_limit,
 )
 from temporal_tenancy.shared_state.store import SharedState, use_shared_state
-from tests.fixtures.redis import sharing
+from tests.fixtures.redis import PATIENT, sharing
 
 THREE = Rate(3, timedelta(hours=1))
 
@@ -30,7 +30,7 @@ THREE = Rate(3, timedelta(hours=1))
 @pytest.fixture
 def others(redis_url: str) -> list[SharedState]:
     """Two other processes' shared state."""
-    return [SharedState(redis_url), SharedState(redis_url)]
+    return [SharedState(redis_url, timeout=PATIENT) for _ in range(2)]
 
 
 async def admitted(calls: int, name: str = "partner", rate: Rate = THREE) -> int:

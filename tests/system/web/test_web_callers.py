@@ -33,6 +33,7 @@ from temporal_tenancy.core.scope import current_scope
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.shared_state import SharedState
 from tests.fixtures.log_lines import LogLines
+from tests.fixtures.redis import PATIENT
 from tests.fixtures.web import CONTACT, CONTACTS, Web, answering, limit_rate, problem_of
 
 OPEN = {
@@ -267,7 +268,7 @@ async def test_doors_on_one_redis_count_a_tenants_calls_together(
     web: Web, state: SharedState, redis_url: str
 ) -> None:
     await limit_rate(web.door.database, "enterprise", http=0.1)
-    another = SharedState(redis_url)
+    another = SharedState(redis_url, timeout=PATIENT)
     doors = [
         replace(web.door, rates=Rates(each), stopping=asyncio.Event()) for each in (state, another)
     ]
