@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         PlacementPolicy,
     )
     from temporal_tenancy.stores.preparation import Preparation
-    from temporal_tenancy.stores.registry import KnownStore, Stores
+    from temporal_tenancy.stores.registry import Stores
     from temporal_tenancy.stores.secrets import ConnectionSecrets, FileConnectionSecrets
     from temporal_tenancy.stores.sign_up import SignUp
     from temporal_tenancy.stores.upgrading import StoreLeft, UpgradedStores, upgrade_stores
@@ -39,7 +39,6 @@ __all__ = [
     "ControlPlaneStores",
     "FileConnectionSecrets",
     "FreeStore",
-    "KnownStore",
     "NewTenant",
     "NoStoreFree",
     "Placement",
@@ -67,7 +66,6 @@ _WHERE: Final = {
     "ControlPlaneStores": "directory",
     "FileConnectionSecrets": "secrets",
     "FreeStore": "placement",
-    "KnownStore": "registry",
     "NewTenant": "placement",
     "NoStoreFree": "errors",
     "Placement": "placement",
