@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import BaseModel, Field, ValidationError
@@ -18,10 +19,20 @@ from saas.database.integrations import ExternalRecord, Integration, SyncStatus
 from saas.refusals import Refused
 from saas.requests.integrations import REMOVED, integration_not_found
 from saas.services.partner_credentials import credential_for
-from temporal_tenancy import heartbeating, tenant_activity, tenant_session
+from temporal_tenancy import (
+    current_tenant_record,
+    heartbeating,
+    tenant_activity,
+    tenant_session,
+)
 from temporal_tenancy.outbox import current_event_id
+from temporal_tenancy.shared_state import Rate, platform_rate_limit, tenant_rate_limit
 
 PAGE_LIMIT: Final = 500  # records per request to a partner
+# Requests to one partner: of one tenant, in a second and if its plan has no rate, and of all.
+TENANT_RATE: Final = 10.0
+PARTNER_RATE: Final = Rate(20)
+RATE_WAIT: Final = timedelta(minutes=1)
 
 Word = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
@@ -75,12 +86,14 @@ async def sync_page(request: SyncPage) -> SyncedPage:
         SyncOverlapped: another run has moved the cursor, or the URL has changed; the next attempt
             continues from there.
         SecretMissing: the tenant has no credential `integrations.{name}` for the URL's host.
+        RateLimited: the partner's rate, or the tenant's, was used up for a minute.
         AddressRefused, AnswerRefused, OutsideUnavailable: as for `OutgoingHttp.request`.
     """
     found = await _open(request.integration_id)
     if found is None:
         return SyncedPage(records=0, more=False)
     integration, credential = found
+    await _admitted(integration)
     page = _read(integration, await _fetch(integration, credential))
     # Of two records with one id the later wins, as one statement cannot update a row twice.
     records = {_id(integration, item): _storable(item) for item in page.items}
@@ -119,6 +132,16 @@ async def _open(integration_id: UUID) -> tuple[Integration, str] | None:
                 raise integration_not_found(integration_id)
             return None
         return found, credential_for(found.name, found.url)
+
+
+async def _admitted(integration: Integration) -> None:
+    """Waits for the partner's rates: the tenant's own first, so that none uses up that of all."""
+    partner = urlsplit(integration.url).hostname or ""
+    rates = current_tenant_record().plan.rate_limits
+    await tenant_rate_limit(
+        "partner", Rate.of_plan(rates, "integrations", TENANT_RATE), partner, wait=RATE_WAIT
+    )
+    await platform_rate_limit("partner", PARTNER_RATE, partner, wait=RATE_WAIT)
 
 
 async def _fetch(integration: Integration, credential: str) -> bytes:

@@ -277,6 +277,7 @@ def _servers(stack: Stack) -> dict[str, Part]:
     servers: dict[str, Part | None] = {
         "PostgreSQL": stack.postgres,
         "Temporal": stack.temporal,
+        "Redis": stack.redis,
         "the mail sink": mail,
     }
     return {name: server for name, server in servers.items() if server is not None}
@@ -289,6 +290,7 @@ def _show(stack: Stack, programs: Mapping[str, Program], progress: Progress) -> 
     for what, where in (
         ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
         ("Temporal", addresses["TEMPORAL_ADDRESS"]),
+        ("Redis", "none" if stack.redis is None else f"127.0.0.1:{stack.redis.port}"),
         ("HTTP door", addresses["WEB_URL"]),
         ("mail", f"{addresses['SMTP_URL']}, kept in {_shown(mail)}"),
         ("worker's health", programs["the worker"].ready.get("health", "not started")),

@@ -42,6 +42,7 @@ RELAY: Final = (
     "STORAGE_URL",
     "SECRETS_URL",
     "LINK_SECRET",
+    "REDIS_URL",
 )
 WEB: Final = ("RELAY_DATABASE_URL", "SMTP_URL")
 

@@ -22,7 +22,7 @@ BROUGHT: Final = frozenset(
 )
 # As locked: the FastAPI of the reference SaaS, which is in the same environment, needs a newer one.
 AS_LOCKED: Final = ("opentelemetry-",)
-EXTRAS: Final = ("postgres", "django", "tracing", "metrics")
+EXTRAS: Final = ("postgres", "django", "tracing", "metrics", "redis")
 _REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?P<extras>\[[\w,]+\])?>=(?P<lowest>[\w.]+)")
 
 

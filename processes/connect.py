@@ -13,12 +13,14 @@ from temporal_tenancy import ConfigurationError, Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
 from temporal_tenancy.cli import reaching as reaching_servers
 from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
     from temporal_tenancy import Feature
     from temporal_tenancy.dead_letters import AlertSink
+    from temporal_tenancy.shared_state import SharedState
 
 # Packages that workflow modules import. The workflow modules themselves stay in the sandbox. A
 # second structlog, imported inside the sandbox, would lack this process's configuration.
@@ -57,7 +59,8 @@ def database(
 
     Raises:
         NotReachable: PLATFORM_DATABASE_URL is not set.
-        ConfigurationError: a URL is not a PostgreSQL URL; the message names its variable.
+        ConfigurationError: a URL is not a PostgreSQL URL, or that of connections not one of a
+            folder; the message names its variable.
     """
     if settings.platform_database_url is None:
         raise SettingMissing(f"PLATFORM_DATABASE_URL is not set. {how_to_start}")
@@ -72,7 +75,18 @@ def database(
         application_name=application_name,
         tenant_pool=PoolShare(size, reserved),
         tenant_limits=settings.tenant_limits(),
+        stores=lambda made: ControlPlaneStores(made, connections(settings)),
     )
+
+
+def connections(settings: Settings) -> FileConnectionSecrets | None:
+    """Returns the connections of tenants' own databases, if CONNECTIONS_URL is set.
+
+    Raises `ConfigurationError`, which names the variable, for what is no URL of a folder.
+    """
+    if settings.connections_url is None:
+        return None
+    return FileConnectionSecrets.from_url(settings.connections_url, "CONNECTIONS_URL")
 
 
 def _require_url(variable: str, url: SecretStr | None) -> None:
@@ -83,6 +97,19 @@ def _require_url(variable: str, url: SecretStr | None) -> None:
         Database(platform_url=plain(url))  # does not connect
     except ConfigurationError as error:
         raise ConfigurationError(f"{variable}: {error}") from None
+
+
+def shared_state_of(settings: Settings) -> SharedState:
+    """Returns the Redis that processes share, or none; does not connect yet.
+
+    Raises `ConfigurationError`, which names the variable, for what is no URL of Redis.
+    """
+    from temporal_tenancy.shared_state import SharedState  # loads Redis, as few commands need
+
+    try:
+        return SharedState(plain(settings.redis_url))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"REDIS_URL: {error}") from None
 
 
 @contextmanager

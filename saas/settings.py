@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
 
+    # What processes share: redis://:password@host:port/0; None: each has rates of its own.
+    redis_url: SecretStr | None = None
+
     # A process's connection pool for tenants' data, and the limits of a transaction on it.
     tenant_pool_size: Annotated[int, Field(ge=1)] = PoolShare.size
     # Connections that one tenant leaves to others.
@@ -70,6 +73,7 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = None  # smtp://user:password@host:port, or smtps://
     mail_from: str = "Airline metering <no-reply@saas.example>"
     secrets_url: str | None = None  # file:///folder with one folder of credentials per tenant
+    connections_url: str | None = None  # file:///folder with the URLs of tenants' own databases
 
     outgoing_http_allow: str = ""  # host:port, ...: allowed though not public, also without TLS
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         NotDeterministic,
         ScopeMissing,
         StatementRefused,
+        StoreMismatch,
+        StoreUnsupported,
         TenancyError,
         TenantInvalid,
         TenantMismatch,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
         current_tenant,
         enter,
     )
+    from temporal_tenancy.core.stores import Isolation, Store, StoreDirectory
     from temporal_tenancy.core.tenant_id_types import declare_tenant_ids
     from temporal_tenancy.everything import TenancyPlugin
     from temporal_tenancy.postgres.database import (
@@ -103,6 +106,7 @@ __all__ = [
     "HopRefused",
     "Instant",
     "InvalidPayload",
+    "Isolation",
     "Job",
     "JobInput",
     "JobPriority",
@@ -121,6 +125,10 @@ __all__ = [
     "SessionLimits",
     "SqlTenantDirectory",
     "StatementRefused",
+    "Store",
+    "StoreDirectory",
+    "StoreMismatch",
+    "StoreUnsupported",
     "TenancyError",
     "TenancyPlugin",
     "Tenant",
@@ -180,6 +188,7 @@ _WHERE: Final = {
     "Instant": "core.instants",
     "InvalidPayload": "core.errors",
     "KeyInvalid": "core.errors",
+    "Isolation": "core.stores",
     "Job": "core.jobs",
     "JobInput": "core.inputs",
     "JobPriority": "core.jobs",
@@ -197,6 +206,10 @@ _WHERE: Final = {
     "SessionLimits": "postgres.session_limits",
     "SqlTenantDirectory": "postgres.sql_directory",
     "StatementRefused": "core.errors",
+    "Store": "core.stores",
+    "StoreDirectory": "core.stores",
+    "StoreMismatch": "core.errors",
+    "StoreUnsupported": "core.errors",
     "TenancyError": "core.errors",
     "TenancyPlugin": "everything",
     "Tenant": "core.directory",

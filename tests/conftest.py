@@ -52,6 +52,8 @@ ONE_AFTER_THE_OTHER = (
 
 pytest_plugins = [
     "tests.fixtures.postgres",
+    "tests.fixtures.redis",
+    "tests.fixtures.stores",
     "tests.fixtures.temporal",
     "tests.fixtures.app",
     "tests.fixtures.relay",

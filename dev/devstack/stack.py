@@ -1,4 +1,4 @@
-"""PostgreSQL and Temporal together, each started unless the environment names one."""
+"""PostgreSQL, Temporal and Redis together, each started unless the environment names one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dev.devstack.outside import Outside
 from dev.devstack.ports import Ports
 from dev.devstack.postgres import EmbeddedPostgres
 from dev.devstack.progress import Progress, Silence
+from dev.devstack.redis import RedisServer, redis_program
 from dev.devstack.signals import undisturbed
 from dev.devstack.started import Started
 from dev.devstack.temporal_kinds import KIND_VARIABLES, make_temporal
@@ -29,6 +30,7 @@ OWNER_VARIABLE = "DATABASE_URL"
 # The variables required with it, and the optional one.
 ROLE_VARIABLES = ("TENANT_DATABASE_URL", "PLATFORM_DATABASE_URL")
 OPTIONAL_ROLE_VARIABLES = ("RELAY_DATABASE_URL",)
+REDIS_VARIABLE: Final = "REDIS_URL"
 DATABASE_VARIABLES = (OWNER_VARIABLE, *ROLE_VARIABLES, *OPTIONAL_ROLE_VARIABLES)
 
 # In the stack's directory.
@@ -54,6 +56,7 @@ class Stack(Started):
 
     DATABASE_URL in the environment replaces the embedded PostgreSQL, and TEMPORAL_ADDRESS the
     Temporal server. TEMPORAL_KIND says which one is started: "dev", the default, or "server".
+    REDIS_URL replaces the Redis server, which is left out where its program is not installed.
     """
 
     def __init__(
@@ -80,12 +83,13 @@ class Stack(Started):
             partitions: of each task queue; see `make_temporal`.
             dynamic_config: of the Temporal server; see `make_temporal`.
             temporal_binary: the dev server's program; searched for if not given.
-            outside: whether to provide mail, object storage and tenants' credentials too.
+            outside: whether to provide mail, object storage, tenants' credentials and Redis too.
             progress: says what is started, and how long it takes.
         """
         self.directory = directory.absolute()
         self.postgres: EmbeddedPostgres | None = None
         self.temporal: TemporalPart | None = None
+        self.redis: RedisServer | None = None
         self.outside: Outside | None = None
         self.ports = Ports(self.directory / "ports.json")
         self._environ = dict(os.environ if environ is None else environ)
@@ -115,6 +119,7 @@ class Stack(Started):
             self._start_postgres(parts)
             self._start_temporal(parts, temporal)
             if self._with_outside:
+                self._start_redis(parts)
                 outside = Outside(self.directory, self._environ, self.ports)
                 self.outside = parts.enter_context(outside)
             self._parts = parts.pop_all()
@@ -130,7 +135,12 @@ class Stack(Started):
         A server that was started again may have another address.
         """
         outside = {} if self.outside is None else self.outside.variables()
-        return self._database_variables() | self._temporal_variables() | outside
+        return (
+            self._database_variables()
+            | self._temporal_variables()
+            | self._redis_variables()
+            | outside
+        )
 
     def runtime_environment(self) -> dict[str, str]:
         """Returns the addresses for a worker, without the database owner's."""
@@ -239,6 +249,26 @@ class Stack(Started):
         with self._progress.phase("Starting Temporal"):
             self.temporal = parts.enter_context(self._running("Temporal", temporal))
 
+    def _start_redis(self, parts: ExitStack) -> None:
+        if self._environ.get(REDIS_VARIABLE):
+            self._progress.say("Redis is the server that REDIS_URL names.")
+            return
+        program = redis_program()
+        if program is None:
+            self._progress.say(
+                "Neither valkey-server nor redis-server is installed, so nothing is cached, and "
+                "each process counts rates on its own."
+            )
+            return
+        redis = RedisServer(self.directory / "redis", program, ports=self.ports)
+        with self._progress.phase("Starting Redis"):
+            self.redis = parts.enter_context(self._running("Redis", redis))
+
+    def _redis_variables(self) -> dict[str, str]:
+        given = self._environ.get(REDIS_VARIABLE)
+        url = given if self.redis is None else self.redis.url
+        return {REDIS_VARIABLE: url} if url else {}
+
     @property
     def _namespace(self) -> str:
         return self._environ.get("TEMPORAL_NAMESPACE") or "default"
@@ -316,7 +346,8 @@ def without_servers(environ: Mapping[str, str]) -> dict[str, str]:
 
     It keeps TEMPORAL_KIND, which is no address.
     """
-    own = {*environ.get(OWN_VARIABLE, "").split(","), *DATABASE_VARIABLES, *MARKERS}
+    given = {*DATABASE_VARIABLES, REDIS_VARIABLE}
+    own = {*environ.get(OWN_VARIABLE, "").split(","), *given, *MARKERS}
     return {
         name: value
         for name, value in environ.items()

@@ -13,7 +13,7 @@ RUNBOOKS: Final = "docs/runbooks"
 # project's tree can be read.
 BASE: Final = "{{ with $externalLabels.runbooks }}{{ . }}/{{ end }}"
 PROGRAM: Final = "starter.py"  # of the commands in annotations
-ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|HopRefused"
+ISOLATION: Final = "TenantMismatch|ScopeMissing|StatementRefused|StoreMismatch|HopRefused"
 
 
 @dataclass(frozen=True)

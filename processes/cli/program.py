@@ -40,6 +40,7 @@ def load() -> Application:
         platform=Login("PLATFORM_DATABASE_URL", connect.plain(settings.platform_database_url)),
         relay=Login("RELAY_DATABASE_URL", connect.plain(settings.relay_database_url)),
         owner=Login("DATABASE_URL", connect.plain(settings.database_url), how=connect.HOW_TO_OWN),
+        redis=Login("REDIS_URL", connect.plain(settings.redis_url)),
         reaching=connect.reaching,
         schedules=_schedules,
         queues=list(Queue),
@@ -48,6 +49,7 @@ def load() -> Application:
         worker="worker.py --queue {queue}",
         how_to_start=how,
         start_relay="worker.py --relay",
+        connections=connect.connections(settings),
         failures=_failures,
     )
 

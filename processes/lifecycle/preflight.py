@@ -10,7 +10,6 @@ from processes.connect import HOW_TO_START, plain, reaching
 from processes.lifecycle.exits import WorkerExit
 from saas.database.environment import TENANT_DATA
 from saas.settings import Settings
-from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import ExitCode, NotReachable, SettingMissing
 from temporal_tenancy.lint import check_database
 from temporal_tenancy.postgres import DatabaseProblem, MigrationsBehind
@@ -19,7 +18,10 @@ from temporal_tenancy.sdk import SearchAttributesMissing
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turns errors in the block into `WorkerExit` with the right exit code."""
+    """Turns what a server says in the block into `WorkerExit` with the right exit code.
+
+    A wrong setting is a `ConfigurationError`, which `run_program` ends the process with.
+    """
     try:
         with reaching():
             yield
@@ -27,8 +29,6 @@ def refusing() -> Iterator[None]:
         raise WorkerExit(ExitCode.NOT_REACHABLE, error.sentence) from None
     except DatabaseProblem as error:
         raise WorkerExit(ExitCode.FAILED, error.sentence) from None
-    except ConfigurationError as error:
-        raise WorkerExit(ExitCode.FAILED, f"{type(error).__name__}: {error}") from None
 
 
 def refuse_owner_credentials(settings: Settings) -> None:

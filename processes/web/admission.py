@@ -13,12 +13,13 @@ from processes.web.key_tries import KeyTries
 from processes.web.limits import Limits
 from processes.web.refusals import WebRefusal
 from processes.web.shares import Share
+from temporal_tenancy.shared_state import SharedState
 
 
 class Admission:
     """The door's limits, and how much of them callers are using in this process."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, state: SharedState | None = None) -> None:
         self.limits = limits = limits or Limits()
         self.addresses = Addresses(limits.trusted_proxies)
         self.requests = Share(limits.requests_per_address, limits.requests)
@@ -27,7 +28,7 @@ class Admission:
         self.tenant_uploads = Share(limits.uploads_per_tenant)
         self.streams = Share(limits.streams_per_tenant)
         self.webhooks = Share(limits.webhooks_per_address, limits.webhooks)
-        self.key_tries = KeyTries(limits.key_failures_per_minute)
+        self.key_tries = KeyTries(limits.key_failures_per_minute, state)
 
 
 class Admitted:

@@ -17,6 +17,7 @@ from processes.web.tokens import Tokens
 from saas.settings import Settings
 from temporal_tenancy import CachedDirectory, Database
 from temporal_tenancy.control_plane import ApiKeys, ControlPlaneDirectory
+from temporal_tenancy.shared_state import SharedState
 
 OPEN_JOBS: Final = frozenset(
     {
@@ -62,9 +63,13 @@ class Door:
 
 
 def make_door(
-    settings: Settings, database: Database, *, open_jobs: Collection[str] = OPEN_JOBS
+    settings: Settings,
+    database: Database,
+    *,
+    state: SharedState | None = None,
+    open_jobs: Collection[str] = OPEN_JOBS,
 ) -> Door:
-    """Returns the door that the settings describe, with `database`.
+    """Returns the door that the settings describe, with `database`, and rates on `state`.
 
     Raises `ConfigurationError` if the key for JWTs is not valid or the limits contradict each
     other.
@@ -78,7 +83,8 @@ def make_door(
         upload_max_bytes=settings.web_upload_max_bytes,
         domain=settings.web_domain,
         open_jobs=open_jobs,
-        admission=Admission(Limits.of(settings)),
+        rates=Rates(state),
+        admission=Admission(Limits.of(settings), state),
     )
 
 

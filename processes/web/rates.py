@@ -1,40 +1,50 @@
-"""Rate limits per tenant, in this process."""
+"""The rates of tenants' calls, which all processes of the door count together."""
 
 from __future__ import annotations
 
 import math
-import time
+from datetime import timedelta
 from typing import Final
 
-from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
-
 from processes.web.refusals import RateExceeded
-from temporal_tenancy import Tenant, scoped_key
+from temporal_tenancy import Tenant, TenantScope, enter
+from temporal_tenancy.shared_state import (
+    Rate,
+    RateLimited,
+    SharedState,
+    tenant_rate_limit,
+    use_shared_state,
+)
 
 DEFAULT_RATE: Final = 50.0  # requests per second, if the plan has no rate
+LOWEST_RATE: Final = 1e-6  # what a plan's 0 means
 
 
 class Rates:
     """Rate limiters, one per tenant and kind.
 
-    Each process counts on its own: several behind a load balancer allow that many times the rate.
+    Without Redis, or while it is away, each process counts on its own: several behind a load
+    balancer then allow that many times the rate.
     """
 
-    def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+    def __init__(self, state: SharedState | None = None) -> None:
+        """`state` is where the processes count."""
+        self._state = state or SharedState(None)
 
     async def admit(self, tenant: Tenant, kind: str = "http") -> None:
         """Counts a request; raises `RateExceeded` if it is over the limit.
 
         `kind` names the rate in the plan, in requests per second.
         """
-        rate = tenant.plan.rate_limits.get(kind, DEFAULT_RATE)
-        # A rate below one per second allows one request in several seconds.
-        calls, seconds = (math.floor(rate), 1) if rate >= 1 else (1, math.ceil(1 / max(rate, 1e-6)))
-        item = RateLimitItemPerSecond(calls, seconds)
-        key = scoped_key(tenant.id, "rate", kind)
-        if not await self._limiter.hit(item, key):
-            resets_at = (await self._limiter.get_window_stats(item, key)).reset_time
-            raise RateExceeded(max(1, math.ceil(resets_at - time.time())))
+        allowed = tenant.plan.rate_limits.get(kind, DEFAULT_RATE)
+        rate = Rate.per_second(max(allowed, LOWEST_RATE))
+        try:
+            with use_shared_state(self._state), enter(TenantScope(tenant.id)):
+                await tenant_rate_limit("door", rate, kind)
+        except RateLimited as limited:
+            raise RateExceeded(seconds_until(limited)) from None
+
+
+def seconds_until(limited: RateLimited) -> int:
+    """Returns after how many seconds to try again, as an answer says it."""
+    return max(1, math.ceil(limited.retry_after / timedelta(seconds=1)))

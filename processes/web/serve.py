@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from processes.connect import database
+from processes.connect import database, shared_state_of
 from processes.lifecycle.configuration import this_process
 from processes.lifecycle.exits import WorkerExit
 from processes.lifecycle.measuring import measuring
@@ -112,12 +112,13 @@ async def _serve(listening: Listening, settings: Settings) -> None:
         try:
             with refusing():
                 await stop.unless_requested(check_databases(settings))
+                state = shared_state_of(settings)
                 engines = database(settings, application_name="temporal-tenancy web")
                 urls = runtime_urls(settings)
         except StopRequested:
             return
         try:
-            door = make_door(settings, engines)
+            door = make_door(settings, engines, state=state)
             server = DoorServer(create_app(door, urls), door.admission)
             health = _health(server, urls)
             delay = timedelta(seconds=settings.drain_delay_seconds)
@@ -131,6 +132,7 @@ async def _serve(listening: Listening, settings: Settings) -> None:
                     server, door, socket_, stop, listening, health, address, delay, me.version
                 )
         finally:
+            await state.close()
             await engines.dispose()
 
 

@@ -17,7 +17,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities import ACTIVITIES
-from processes.connect import connect_client, database
+from processes.connect import connect_client, database, shared_state_of
 from processes.lifecycle.build import version_of
 from processes.lifecycle.configuration import this_process
 from processes.lifecycle.measuring import measuring
@@ -42,6 +42,7 @@ from temporal_tenancy.lifecycle import (
 )
 from temporal_tenancy.metering import metering
 from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
+from temporal_tenancy.shared_state import shared_state
 from workflows import WORKFLOWS
 
 DEPLOYMENT: Final = "temporal-tenancy"  # in the histories of unversioned workers
@@ -111,8 +112,12 @@ async def _connect(
         at_once=options.slots.max_activities,
     )
     stack.push_async_callback(engines.dispose)
+    state = shared_state_of(settings)
+    stack.push_async_callback(state.close)
     client = await connect_client(
-        engines, alerts=configured_sinks(settings), features=[*features, metering(engines)]
+        engines,
+        alerts=configured_sinks(settings),
+        features=[*features, metering(engines), shared_state(state)],
     )
     await require_search_attributes(client)
     return client, engines

@@ -21,6 +21,7 @@ from temporal_tenancy.cli.commands import (
     jobs,
     outbox,
     schedules,
+    stores,
     tenants,
     ticks,
     top,
@@ -72,6 +73,7 @@ def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typ
     app.add_typer(outbox.app, name="outbox")
     app.add_typer(schedules.group(program), name="schedules")
     app.add_typer(tenants.app, name="tenants")
+    app.add_typer(stores.app, name="stores")
     app.add_typer(ticks.app, name="ticks")
     app.add_typer(dead_letters.app, name="dead-letters")
     app.add_typer(deployments.app, name="deployments")

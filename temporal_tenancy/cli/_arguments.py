@@ -7,8 +7,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from secrets import randbits
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import typer
 
@@ -19,6 +20,8 @@ from temporal_tenancy.core.identifiers import tenant_id
 from temporal_tenancy.core.instants import in_utc
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.payloads import NotReadable, read
+
+Member = TypeVar("Member", bound=StrEnum)
 
 
 def tenant_job(name: str) -> Job:
@@ -90,6 +93,15 @@ def statuses(text: str | None) -> Sequence[TenantStatus] | None:
         return [TenantStatus(word.strip()) for word in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"a status is one of {known}.") from None
+
+
+def one_of(kind: type[Member], text: str, option: str) -> Member:
+    """Returns the member of `kind` that an option names; raises `typer.BadParameter`."""
+    try:
+        return kind(text)
+    except ValueError:
+        known = ", ".join(member.value for member in kind)
+        raise typer.BadParameter(f"{text!r} is none of {known}.", param_hint=option) from None
 
 
 def where(text: str | None) -> Sequence[TenantStatus] | None:

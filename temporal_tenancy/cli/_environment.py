@@ -16,9 +16,11 @@ from temporal_tenancy.cli.program import Login, current_program, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.database import Database, database_url
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
+from temporal_tenancy.stores.secrets import FileConnectionSecrets
 
 MakePlugin = Callable[[Database], TenancyPluginBase]
 
@@ -37,6 +39,14 @@ def login(variable: str | None, whose: str) -> Login:
         except ConfigurationError as error:
             raise ConfigurationError(f"{variable}: {error}") from None
     return Login(variable, url)
+
+
+def connection_secrets(variable: str | None) -> FileConnectionSecrets | None:
+    """Returns the folder that `variable` names; None where it is not set."""
+    url = os.environ.get(variable) or None if variable is not None else None
+    if variable is None or url is None:
+        return None
+    return FileConnectionSecrets.from_url(url, variable)
 
 
 class Connections:

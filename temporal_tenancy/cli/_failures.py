@@ -90,6 +90,7 @@ def _classified(error: BaseException) -> tuple[int, str, str]:
     from temporal_tenancy.postgres.database_errors import DatabaseProblem, MigrationsBehind
     from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
     from temporal_tenancy.sdk.search_attributes import SearchAttributesMissing
+    from temporal_tenancy.stores.errors import ConnectionSecretMissing, StoreUnreachable
 
     kind = type(error).__name__
     for error_type, code in _applications_own().items():
@@ -104,7 +105,10 @@ def _classified(error: BaseException) -> tuple[int, str, str]:
     if isinstance(error, NotReachable):
         return ExitCode.NOT_REACHABLE, kind, error.message
     if isinstance(error, DatabaseProblem):
-        unready = isinstance(error, MigrationsBehind | DirectoryUnreadable)
+        unready = isinstance(
+            error,
+            MigrationsBehind | DirectoryUnreadable | StoreUnreachable | ConnectionSecretMissing,
+        )
         return (ExitCode.NOT_REACHABLE if unready else ExitCode.FAILED), kind, error.message
     if isinstance(error, ProcessProblem):
         is_port = isinstance(error, PortInUse)

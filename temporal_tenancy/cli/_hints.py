@@ -24,6 +24,18 @@ _HINTS: Final = {
     "TenantUnknown": {
         "there is no tenant ": '"{program} tenants list" shows who there is.',
     },
+    "StoreUnknown": {
+        "": '"{program} stores list" shows which there are.',
+    },
+    "NoStoreFree": {
+        "no prepared schema store": '"{program} stores add" prepares one.',
+        "no prepared database store": '"{program} stores add --isolation database" prepares one.',
+    },
+    "StorePreparationFailed": {
+        "the store (?P<store>[a-z0-9_]+) could not be prepared": (
+            '"{program} stores add {store}" goes on, "{program} stores remove {store}" drops it.'
+        ),
+    },
     "InputForgotten": {
         f"the input of {_TENANT}/{_JOB}/(?P<key>.+?) was not stored": (
             '"{program} run {job} --tenant {tenant} --key {key} --input JSON" does so.'

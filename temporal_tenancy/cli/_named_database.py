@@ -10,7 +10,7 @@ from typing import NoReturn
 from temporal_tenancy.cli._application_lookup import ApplicationMissing
 from temporal_tenancy.cli.program import Application, Login, current_program, use_program
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation, Roles
 
 

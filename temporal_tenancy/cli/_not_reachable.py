@@ -15,8 +15,8 @@ from temporal_tenancy.cli._temporal_refusals import refusal, unusable
 from temporal_tenancy.cli.program import current_program
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.problems import Problem
-from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.silent_servers import SILENT
 from temporal_tenancy.sdk.lookups import NamespaceUnready, is_namespace_missing
 from temporal_tenancy.sdk.throttling import is_throttled

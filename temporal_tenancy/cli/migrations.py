@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._server_access import environments
-from temporal_tenancy.cli.answers import Answer
+from temporal_tenancy.cli.answers import Answer, Problem, number
 from temporal_tenancy.cli.program import Application, Login, current_application, quoted
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.connections import connect
@@ -24,6 +24,7 @@ from temporal_tenancy.postgres.moving import (
     views_of_old_names,
 )
 from temporal_tenancy.postgres.roles import RoleUrlWrong
+from temporal_tenancy.stores.upgrading import UpgradedStores, upgrade_stores
 
 _WITHOUT_URL: Final = (
     "A role whose URL you do not give keeps its password; a new one cannot log in until it has one."
@@ -33,7 +34,9 @@ _WITHOUT_URL: Final = (
 async def migrate_all(
     *, harden: bool = False, beside: bool = False, installation: Installation | None = None
 ) -> Answer:
-    """Creates the roles, the control plane and the tenants' tables that are missing.
+    """Creates the roles, the control plane and the tenants' tables that are missing, in stores too.
+
+    A store whose migrations fail stays as it was, and the answer has a problem.
 
     Args:
         harden: also take away what every role of the server may do in the database.
@@ -64,14 +67,48 @@ async def migrate_all(
             harden=harden,
             beside=beside,
         )
+        stores = upgrade_stores(
+            owner, application=application.environments, installation=installation
+        )
     text = "The database is migrated." if behind else "The database was up to date."
+    text = "\n".join([text, *_told(stores)])
     if without:
         text = f"{text}\n{_WITHOUT_URL}"
-    document: dict[str, Any] = {"migrated": bool(behind), "were_behind": list(map(str, behind))}
+    document: dict[str, Any] = {
+        "migrated": bool(behind),
+        "were_behind": list(map(str, behind)),
+        "stores": asdict(stores),
+    }
     if harden:
         text = "\n".join([text, *(f"Done: {opening.revoke}." for opening in found)])
         document |= {"hardened": bool(found), "open": _documents(found)}
-    return Answer(document, text)
+    return Answer(document, text, _problem(stores))
+
+
+def _told(stores: UpgradedStores) -> Iterator[str]:
+    """Yields the lines about stores, if there are any."""
+    if stores.migrated:
+        yield f"Migrated {number(len(stores.migrated), 'store')}."
+    if stores.up_to_date:
+        yield f"Up to date: {number(len(stores.up_to_date), 'store')}."
+    for store in stores.left:
+        yield f"{store.name} is as it was: {store.reason}."
+    if stores.given:
+        yield (
+            f"Not looked at: {', '.join(stores.given)}, in databases whose owners' URLs are kept "
+            "nowhere. Migrate each with its own."
+        )
+
+
+def _problem(stores: UpgradedStores) -> Problem | None:
+    if not stores.left:
+        return None
+    left = number(len(stores.left), "store")
+    return Problem(
+        "StoreBehind",
+        f"{left} could not be migrated, and stayed as before. Mend what failed, and run "
+        f"{quoted('migrate')} again.",
+    )
 
 
 async def show_openings() -> Answer:
@@ -126,7 +163,7 @@ async def migrate_and_move() -> Answer:
             f"{quoted('migrate --move --finish')} drops the views."
         )
     document = {**migrated.document, "moved": moved, "schema": schema, "views": views}
-    return Answer(document, f"{migrated.text}\n{text}")
+    return Answer(document, f"{migrated.text}\n{text}", migrated.problem)
 
 
 async def finish_move() -> Answer:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.installation import Installation
     from temporal_tenancy.sdk.features import Feature
     from temporal_tenancy.sdk.plugin import TenancyPluginBase
+    from temporal_tenancy.stores.placement import PlacementPolicy
+    from temporal_tenancy.stores.secrets import WritableConnectionSecrets
     from temporal_tenancy.ticks.schedules import ScheduledJob
 
 DEFAULT_WORKER: Final = "{program} worker --queue {queue}"
@@ -76,6 +78,7 @@ class Application:
     """Those of its workers; None: each job that importing the application has registered."""
     activities: Sequence[Callable[..., Any]] | None = None
     """Those of its workers; None: each declared function of a module that was imported."""
+    redis: Login | None = None  # of what its processes share; `doctor` asks whether it answers
     alerts: Sequence[AlertSink] = ()  # where its relays send alerts, besides the log
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
@@ -86,6 +89,10 @@ class Application:
     that JSON can hold. They publish a digest, by which `doctor` finds those that are older."""
     worker: str | None = None  # the command that starts a worker for "{queue}"
     start_relay: str | None = None  # the command that starts a relay
+    connections: WritableConnectionSecrets | None = None
+    """The secret store with the connections of tenants' own databases; None: there are none."""
+    placement: PlacementPolicy | None = None
+    """Which store a new tenant gets; None: the shared one, unless a command says otherwise."""
     shared_tables: Mapping[str, str] = field(default_factory=dict)
     """The tables without a tenant's column that the tenants' role may use, each with the reason why
     every tenant may; `doctor` shows them as acknowledged."""
@@ -117,6 +124,8 @@ class Application:
         start_relay: str | None = DEFAULT_RELAY,
         alerts: Sequence[AlertSink] = (),
         configuration: object = None,
+        connections: str | None = None,
+        placement: PlacementPolicy | None = None,
         shared_tables: Mapping[str, str] | None = None,
     ) -> Application:
         """Makes the application from environment variables, whose names the arguments give.
@@ -150,6 +159,9 @@ class Application:
             configuration: what its processes are configured with besides these variables, such as
                 your settings as a dictionary: anything that JSON can hold. `doctor` names a
                 process that has another one than those that were started later.
+            connections: the variable with `file:///folder`, the folder with the connections of
+                tenants' own databases.
+            placement: which store a new tenant gets; None: the shared one.
             shared_tables: the tables without a tenant's column that the tenants' role may use, such
                 as `{"shop.airports": "public reference data"}`: `doctor` does not warn of them.
 
@@ -158,20 +170,25 @@ class Application:
                 is misconfigured, or a shared table has no reason.
         """
         # Imported here: they load the SDK, which help does not need.
-        from temporal_tenancy.cli._environment import Connections, login, reaching
+        from temporal_tenancy.cli._environment import (
+            Connections,
+            connection_secrets,
+            login,
+            reaching,
+        )
         from temporal_tenancy.core.migration_environment import LIBRARY
         from temporal_tenancy.core.nearest import refuse_misspelled
 
-        named = (tenant, platform, relay, owner, ui, metrics_token)
+        named = (tenant, platform, relay, owner, ui, metrics_token, connections)
         known = [each for each in named if each is not None]
         refuse_misspelled([*known, *TEMPORAL_VARIABLES], os.environ)
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
         installation = installation or _installation()
-        connections = Connections(plugin, *logins, installation)
-        made = connections.plugin()
+        servers = Connections(plugin, *logins, installation)
+        made = servers.plugin()
         return cls(
-            connect=connections.connect,
-            database=connections.database,
+            connect=servers.connect,
+            database=servers.database,
             tenant=logins[0],
             platform=logins[1],
             relay=login(relay, "the relay's role"),
@@ -179,7 +196,7 @@ class Application:
             reaching=reaching,
             schedules=schedules,
             features=made.features,
-            directory=connections.directory,
+            directory=servers.directory,
             installation=installation,
             queues=queues,
             workflows=workflows,
@@ -191,6 +208,8 @@ class Application:
             worker=worker,
             configuration=configuration,
             start_relay=start_relay,
+            connections=connection_secrets(connections),
+            placement=placement,
             shared_tables=shared_tables or {},
         )
 

@@ -32,7 +32,7 @@ from temporal_tenancy.cli.answers import (
     table,
     when,
 )
-from temporal_tenancy.cli.program import quoted
+from temporal_tenancy.cli.program import current_application, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -40,9 +40,12 @@ from temporal_tenancy.core.directory import RUNNABLE, Tenant, TenantStatus
 from temporal_tenancy.core.errors import TenantOffboarding
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.nearest import nearest
+from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.stores.placement import Placement
+from temporal_tenancy.stores.sign_up import SignUp
 
 
 class Unconfirmed(Refusal):
@@ -62,17 +65,24 @@ async def add(
     features: Sequence[str],
     time_zone: str,
     trial_ends: str | None,
+    isolation: str | None = None,
+    store: str | None = None,
+    region: str | None = None,
 ) -> Answer:
-    """Adds a tenant; raises a `TenancyError` if it exists or an option is not valid."""
+    """Adds a tenant in a store; raises a `TenancyError` if it exists or an option is not valid.
+
+    Raises `StoreUnreachable` if the store that it would get does not answer.
+    """
     statuses = arguments.statuses(status) or ()
     if len(statuses) != 1 or statuses[0] not in RUNNABLE:
         raise typer.BadParameter("a new tenant is active or trial.", param_hint="--status")
     ends = _day_or_time(trial_ends)
     _refuse_empty(name)
     _refuse_mistyped(features, "--feature")
+    wanted = None if isolation is None else arguments.one_of(Isolation, isolation, "--isolation")
     async with control_plane() as database:
         _refuse_elsewhere(database, "added")
-        tenant = await Tenants(database).add(
+        tenant = await _sign_up(database).add(
             identifier,
             name or identifier,
             plan=plan,
@@ -80,9 +90,19 @@ async def add(
             features=features,
             time_zone=time_zone,
             trial_ends_at=ends,
+            isolation=wanted,
+            store=store,
+            region=region,
         )
     _warn_of_unused(tenant, features)
-    return Answer(_document(tenant), f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}.")
+    where = "" if tenant.isolation is Isolation.SHARED else f", in the store {tenant.store}"
+    text = f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}{where}."
+    return Answer(_document(tenant), text)
+
+
+def _sign_up(database: Database) -> SignUp:
+    application = current_application()
+    return SignUp(database, application.connections, application.placement or Placement())
 
 
 async def change(
@@ -128,11 +148,14 @@ async def show_all(status: str | None) -> Answer:
     async with control_plane() as database:
         wanted = arguments.statuses(status)
         tenants = [tenant async for tenant in each_tenant(database, wanted)]
-    rows = [(t.id, t.name, t.status, _day(t), t.plan.id, t.time_zone) for t in tenants]
+    rows = [
+        (t.id, t.name, t.status, _day(t), t.plan.id, t.time_zone, t.isolation, t.store)
+        for t in tenants
+    ]
     return Answer(
         [_document(tenant) for tenant in tenants],
         table(
-            ("tenant", "name", "status", "since", "plan", "time zone"),
+            ("tenant", "name", "status", "since", "plan", "time zone", "isolation", "store"),
             rows,
             empty="No tenant has such a status." if wanted else "There are no tenants.",
         ),
@@ -163,6 +186,8 @@ async def show(identifier: str) -> Answer:
             ("plan", f"{plan.id}, fairness weight {plan.fairness_weight:g}"),
             ("features", ", ".join(sorted(plan.features | tenant.features))),
             ("time zone", tenant.time_zone),
+            ("isolation", tenant.isolation),
+            ("store", tenant.store),
             ("settings", json_text(tenant.settings or None)),
         ]
     )
@@ -376,4 +401,6 @@ def _document(tenant: Tenant) -> dict[str, Any]:
         "features": sorted(tenant.plan.features | tenant.features),
         "time_zone": tenant.time_zone,
         "settings": tenant.settings,
+        "isolation": tenant.isolation,
+        "store": tenant.store,
     }

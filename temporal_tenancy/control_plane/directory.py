@@ -11,6 +11,7 @@ from sqlalchemy.orm import contains_eager
 from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
 from temporal_tenancy.core.identifiers import may_exist
+from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres.database import Database
 
 LIVING: Final = tuple(status for status in TenantStatus if status is not TenantStatus.DELETED)
@@ -95,4 +96,6 @@ def tenant_of(row: TenantRow) -> Tenant:
         time_zone=row.time_zone,
         settings=row.settings,
         trial_ends_at=row.trial_ends_at,
+        isolation=Isolation(row.isolation),
+        store=row.store or SHARED_STORE,
     )

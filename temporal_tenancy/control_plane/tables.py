@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres.installation import SCHEMA
 
 NAMING_CONVENTION: Final = {
@@ -86,6 +87,15 @@ class ReleaseState(StrEnum):
     ROLLED_BACK = "rolled_back"  # an operator ended it
 
 
+class StoreState(StrEnum):
+    """The state of a store."""
+
+    PREPARING = "preparing"  # being made, or its making has failed; it takes no tenant
+    READY = "ready"  # made, and without a tenant
+    ACTIVE = "active"  # holds rows of a tenant, and takes more up to its capacity
+    DRAINING = "draining"  # keeps its tenants and takes no more
+
+
 def one_of(column: str, values: Iterable[StrEnum]) -> str:
     """Returns SQL that checks that `column` has one of `values`."""
     return f"{column} in ({', '.join(repr(value.value) for value in values)})"
@@ -139,6 +149,39 @@ class PlanRow(ControlPlane):
     )
 
 
+class StoreRow(ControlPlane):
+    """A place for tenants' rows; the shared one in the process's own database has no row."""
+
+    __tablename__ = "stores"
+
+    name: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)  # opaque
+    isolation: Mapped[str]
+    schema: Mapped[str | None] = mapped_column(unique=True)
+    role: Mapped[str | None] = mapped_column(unique=True)
+    secret: Mapped[str | None] = mapped_column(unique=True)  # the name of its connections' secrets
+    region: Mapped[str | None]
+    state: Mapped[str]
+    capacity: Mapped[int | None]  # tenants; None: any number
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state_since: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint(
+            f"name ~ '^[a-z][a-z0-9_]{{0,62}}$' and name <> '{SHARED_STORE}'", name="name"
+        ),
+        CheckConstraint(one_of("isolation", Isolation), name="isolation"),
+        CheckConstraint(one_of("state", StoreState), name="state"),
+        CheckConstraint(
+            "capacity >= 1 and (isolation = 'shared' or capacity = 1)", name="capacity"
+        ),
+        CheckConstraint(
+            "(isolation = 'schema') = (schema is not null) "
+            "and (schema is null) = (role is null) and (schema is null) <> (secret is null)",
+            name="place",
+        ),
+    )
+
+
 class TenantRow(ControlPlane):
     """A customer organisation; `core.directory.Tenant` documents the columns."""
 
@@ -156,6 +199,10 @@ class TenantRow(ControlPlane):
     time_zone: Mapped[str] = mapped_column(server_default=text("'UTC'"))
     settings: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     trial_ends_at: Mapped[datetime | None]
+    isolation: Mapped[str] = mapped_column(server_default=text("'shared'"))
+    store: Mapped[str | None] = mapped_column(
+        Text(collation="C"), ForeignKey("stores.name")
+    )  # None: the shared one in the process's own database
 
     plan: Mapped[PlanRow] = relationship(lazy="raise")
 
@@ -166,7 +213,10 @@ class TenantRow(ControlPlane):
         # Ids are compared exactly. People take two that differ only by case for one.
         Index("uq_tenants_lower_id", text("lower(id)"), unique=True),
         CheckConstraint(one_of("status", TenantStatus), name="status"),
+        CheckConstraint(one_of("isolation", Isolation), name="isolation"),
+        CheckConstraint("isolation = 'shared' or store is not null", name="store"),
         Index(None, "time_zone", "id"),
+        Index(None, "store"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +19,7 @@ from temporal_tenancy.core.due_times import zone_of
 from temporal_tenancy.core.errors import TenancyError, TenantInvalid
 from temporal_tenancy.core.instants import FIRST, LAST, in_utc
 from temporal_tenancy.core.nearest import did_you_mean
+from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.core.tenant_id_types import canonical_spelling
 from temporal_tenancy.core.tenant_state import unknown
 from temporal_tenancy.postgres.database import Database
@@ -42,6 +43,10 @@ class FeatureUnknown(TenancyError):
 
 class TrialEndRefused(TenancyError):
     """This tenant cannot have that end of a trial."""
+
+
+Placing = Callable[[AsyncSession], Awaitable[tuple[Isolation, str | None]]]
+"""Takes a place in a store, in the transaction that adds its tenant; None: the shared store."""
 
 
 class Tenants:
@@ -69,6 +74,7 @@ class Tenants:
         time_zone: str = "UTC",
         settings: Mapping[str, Any] | None = None,  # JSON
         trial_ends_at: datetime | date | None = None,
+        placing: Placing | None = None,
     ) -> Tenant:
         """Adds a tenant and returns it.
 
@@ -82,6 +88,8 @@ class Tenants:
             settings: JSON, for the application's own use.
             trial_ends_at: the end of a trial: an aware time, or the last day in the tenant's time
                 zone. None sets no end.
+            placing: takes the tenant's place in a store, as `temporal_tenancy.stores.SignUp` does.
+                None: the shared store in this database. If it raises, nothing has been added.
 
         Raises:
             TenantMissing: the id is empty.
@@ -114,6 +122,13 @@ class Tenants:
             )
             if added is None:
                 raise await _taken(session, tenant_id)
+            if placing is not None:
+                isolation, store = await placing(session)
+                await session.execute(
+                    update(TenantRow)
+                    .where(TenantRow.id == tenant_id)
+                    .values(isolation=isolation, store=store)
+                )
             row = (await session.scalars(tenants().where(TenantRow.id == tenant_id))).one()
             return tenant_of(row)
 

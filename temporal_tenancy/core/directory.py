@@ -18,6 +18,7 @@ from temporal_tenancy.core.identifiers import WellFormedTenantId, may_exist
 from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
 from temporal_tenancy.core.scoped_value import ScopedValue
 from temporal_tenancy.core.spelling import SpelledEnum
+from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 
 STATE_CACHE_SECONDS: Final = 5.0  # the longest that a change of status goes unnoticed
 PAGE_SIZE: Final = 1_000  # tenants per page when all are read
@@ -68,6 +69,8 @@ class Tenant(BaseModel):
     time_zone: str = "UTC"  # an IANA name
     settings: dict[str, Any] = {}  # JSON, for the application's own use
     trial_ends_at: datetime | None = None  # aware; None: the trial does not end
+    isolation: Isolation = Isolation.SHARED  # how its rows are kept apart from those of others
+    store: str = SHARED_STORE  # the name of the store that holds its rows
 
     @property
     def known_since(self) -> datetime | None:

@@ -77,6 +77,14 @@ class StatementRefused(TenancyError):
     """A SQL statement was not sent because it could change a session's tenant or limits."""
 
 
+class StoreMismatch(TenancyError):
+    """The place where a tenant's rows should be is another tenant's, or is not set up."""
+
+
+class StoreUnsupported(TenancyError):
+    """A tenant's rows are in a store of its own, which this way to the database does not know."""
+
+
 class UnknownJob(TenancyError):
     """This process knows no job of that name."""
 

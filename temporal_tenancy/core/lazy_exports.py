@@ -15,6 +15,7 @@ _EXTRA_OF: Final = {
     **dict.fromkeys(("fastapi", "starlette"), "fastapi"),
     **dict.fromkeys(("prometheus_client",), "metrics"),
     **dict.fromkeys(("pytest", "pytest_asyncio"), "testing"),
+    **dict.fromkeys(("limits", "redis"), "redis"),
     "opentelemetry": "tracing",
     "sentry_sdk": "tracing",
 }

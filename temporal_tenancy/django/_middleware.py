@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django import conf  # not its settings: any tool that looks at a name of a module loads them
 from django.utils.module_loading import import_string
 
+from temporal_tenancy.core.directory import Tenant, use_tenant_record
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.django._tenantless import request_without_tenant
@@ -20,8 +22,9 @@ class TenantMiddleware:
     """Runs each request in the scope of its tenant, in sync and async views.
 
     The setting `TENANCY_TENANT_OF` is a function, or its dotted path: it takes the request and
-    returns the tenant's id, or None for a request that has no tenant. It may be `async`. Put the
-    middleware after the one that authenticates.
+    returns the tenant's id, its `Tenant` record, or None for a request that has no tenant. With
+    the record, `tenant_atomic()` refuses a tenant whose rows are in a store of its own. It may be
+    `async`. Put the middleware after the one that authenticates.
 
     Raises `ConfigurationError` without the setting.
     """
@@ -53,7 +56,7 @@ class TenantMiddleware:
         if tenant is None:
             with request_without_tenant(request):
                 return self.get_response(request)
-        with enter(TenantScope(tenant)):
+        with _entered(tenant):
             return self.get_response(request)
 
     async def _respond(self, request: Any) -> Any:
@@ -65,5 +68,15 @@ class TenantMiddleware:
         if tenant is None:
             with request_without_tenant(request):
                 return await self.get_response(request)
-        with enter(TenantScope(tenant)):
+        with _entered(tenant):
             return await self.get_response(request)
+
+
+@contextmanager
+def _entered(tenant: str | Tenant) -> Iterator[None]:
+    if not isinstance(tenant, Tenant):
+        with enter(TenantScope(tenant)):
+            yield
+        return
+    with enter(TenantScope(tenant.id)), use_tenant_record(tenant):
+        yield

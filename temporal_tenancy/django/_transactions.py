@@ -50,6 +50,7 @@ def tenant_atomic(
             block ended the transaction.
         TenantMismatch: the scope or the connection's transaction is another tenant's, or a row is.
         ExcessRights: row-level security does not apply to the connection's role.
+        StoreUnsupported: the tenant's record says that its rows are in a store of its own.
         ConfigurationError: the database is not PostgreSQL through psycopg 3.
         LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
         django.db.Error: any other database error, without values of rows once it leaves the block.

@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 
 from temporal_tenancy.lifecycle._health import PROBE_TIMEOUT, Probe
 from temporal_tenancy.postgres.connections import answers_soon
-from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.secret_texts import hidden
 
 

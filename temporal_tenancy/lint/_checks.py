@@ -13,7 +13,9 @@ column"), `rule_types`, `rule_ids`, `rule_releases`, `rules` and `rule_checks` (
 column the type of the ids, "this" or "earlier", and the expressions of the policies of that
 release, in each form that PostgreSQL prints, with {column}), `declared` (the type of the process's
 ids, or null), `granted` (rights of the tenant role on the library's tables, as "table PRIVILEGE
-column"), `checks` and `triggers` (of the library's tables, as "table name").
+column"), `checks` and `triggers` (of the library's tables, as "table name"), `store_roles` (of the
+schemas of stores, each with its schema's name), `stores_group` (whose rights they share) and
+`stores` (how the comments on them begin). `runtime` has the roles of stores and the group too.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ _LINT_TABLES: Final = """
             ) as reason
         where relations.relkind in ('r', 'p')
             and coalesce(relations.library_name, '') <> all(%(control_plane)s)
+            and relations.relname <> 'store_identity'
             and (
                 of_class or known is not null or of_policy
                 or attribute.attname in (select attname from named) and exists (
@@ -128,7 +131,22 @@ _JUDGED: Final[LiteralString] = """
             policies.*, form.rule, form.id_type,
             polcmd = '*'
                 and polpermissive = (polname = (%(policies)s::text[])[2])
-                and polroles = array(select oid from pg_roles where rolname = %(tenant)s)
+                and (
+                    -- In the schema of a store, the store's role is the tenant's.
+                    polroles = array(
+                        select oid from pg_roles
+                        where rolname = case
+                            when schema_name = any(%(store_roles)s) then schema_name
+                            else %(tenant)s
+                        end
+                    )
+                    or library_name is not null
+                        and polroles @> array(select oid from pg_roles where rolname = %(tenant)s)
+                        and polroles <@ array(
+                            select oid from pg_roles
+                            where rolname in (%(tenant)s, %(stores_group)s)
+                        )
+                )
                 as is_limited
         from policies
         left join lateral (
@@ -256,7 +274,8 @@ TABLE_CHECKS: Final = (
                 -- tenant_isolation is for the tenant role alone.
                 when exists (
                     select from runtime
-                    where rolname <> %(tenant)s
+                    where rolname <> %(tenant)s and rolname <> %(stores_group)s
+                        and rolname <> all(%(store_roles)s)
                         and (runtime.oid = any(polroles) or 0 = any(polroles))
                         and (
                             has_any_column_privilege(
@@ -641,6 +660,71 @@ GRANT_CHECKS: Final = (
         where grantee = 0 or grantee in (select oid from runtime)
         """,
         open=True,
+    ),
+)
+
+STORE_CHECKS: Final = (
+    Check(
+        "store-role-login",
+        "the role {object} of a store can log in, so it can be used without the checks of a "
+        "session. Run ALTER ROLE {object} NOLOGIN.",
+        """
+        select quote_ident(rolname), ''
+        from pg_roles
+        where rolcanlogin
+            and (rolname = any(%(store_roles)s) or cardinality(%(store_roles)s::text[]) > 0
+                and rolname = %(stores_group)s)
+        """,
+    ),
+    Check(
+        "store-role-entered",
+        "the role {object} is a member of {detail}, the role of a store, so it may see that "
+        "tenant's rows. Run REVOKE {detail} FROM {object}.",
+        # Who creates a role may administer it.
+        """
+        select quote_ident(member.rolname), quote_ident(role.rolname)
+        from pg_auth_members
+        join pg_roles as role on role.oid = roleid and role.rolname = any(%(store_roles)s)
+        join pg_roles as member on member.oid = pg_auth_members.member
+        where member.rolname <> %(tenant)s and not member.rolsuper and not admin_option
+            and member.rolname <> all(%(store_roles)s)
+        """,
+    ),
+    Check(
+        "store-role-elsewhere",
+        "the role of a store has a right on {object} that it must not have: its own are in its "
+        "schema, where it only reads whose the store is. Run {detail}.",
+        """
+        select distinct acls.name, acls.revoke
+        from acls
+        join pg_roles as role on role.oid = acls.grantee and role.rolname = any(%(store_roles)s)
+        left join relations on acls.kind = 'relation' and relations.name = acls.name
+        where acls.kind = 'schema' and acls.name <> quote_ident(role.rolname)
+            or acls.kind = 'relation' and (
+                relations.schema_name <> role.rolname
+                or relations.relname = 'store_identity' and acls.privilege_type <> 'SELECT'
+            )
+        """,
+    ),
+    Check(
+        "store-open",
+        "a role has a right on {object} in the schema of a store that is for the store's role "
+        "alone, and keeps it without entering that role. Run {detail}.",
+        """
+        select distinct acls.name, acls.revoke
+        from acls
+        left join relations on acls.kind = 'relation' and relations.name = acls.name
+        where (
+                acls.kind = 'schema' and acls.name = any(
+                    select quote_ident(store) from unnest(%(store_roles)s::text[]) as store
+                )
+                or relations.schema_name = any(%(store_roles)s)
+            )
+            and acls.grantee in (
+                select 0 union
+                select oid from pg_roles where rolname in (%(tenant)s, %(stores_group)s)
+            )
+        """,
     ),
 )
 

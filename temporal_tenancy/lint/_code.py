@@ -371,6 +371,7 @@ CODE_CHECKS: Final = (
         select 'schema ' || nspname, format('DROP SCHEMA %%I', nspname)
         from schemas
         join runtime on runtime.rolname = nspname
+        where nspname <> all(%(store_roles)s)
         """,
         tables=_KNOWN,
     ),

@@ -25,16 +25,18 @@ from temporal_tenancy.lint._checks import (
     COMMON,
     GRANT_CHECKS,
     SERVER_CHECKS,
+    STORE_CHECKS,
     TABLE_CHECKS,
 )
 from temporal_tenancy.lint._code import CODE_CHECKS, FLOW_CHECKS, SETTING_CHECKS
 from temporal_tenancy.outbox.tables import RELAY_INDEXES, OutboxData
-from temporal_tenancy.postgres.installation import Installation, Roles
-from temporal_tenancy.postgres.role_checks import ROLE_CHECKS, Check
+from temporal_tenancy.postgres.installation import IDENTITY, Installation, Roles
+from temporal_tenancy.postgres.role_checks import ROLE_CHECKS, STORE_MARK, Check
 from temporal_tenancy.postgres.role_checks import refuse_excess_rights as refuse_excess_rights_of
 from temporal_tenancy.postgres.roles import ROLE_LIMITS
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, COLUMN_TYPES, ISOLATION_POLICY
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.postgres.store_roles import store_schemas, stores_group
 from temporal_tenancy.postgres.tenant_owned import tenant_columns, tenant_tables
 from temporal_tenancy.postgres.uuids import UUIDV7
 
@@ -105,6 +107,12 @@ _GRANTS: Final = {
         "INSERT": ("tenant_id", "consumer", "event_id"),
         "UPDATE": ("processed_at",),
     },
+    "lock_fences": {
+        "SELECT": (),
+        "DELETE": (),
+        "INSERT": ("tenant_id", "name", "token", "taken_at"),
+        "UPDATE": ("token", "taken_at"),
+    },
     "dead_letters": {
         "SELECT": (),
         "INSERT": (
@@ -171,6 +179,7 @@ CHECKS: Final = (
     *CODE_CHECKS,
     *GRANT_CHECKS,
     *FLOW_CHECKS,
+    *STORE_CHECKS,
 )
 
 
@@ -309,11 +318,17 @@ def _run(
     columns: Collection[str] = (),
     declared: TenantIdType | None = None,
 ) -> list[Finding]:
+    roles = installation.roles
+    stores = store_schemas(connection, roles)
+    shared = [stores_group(roles)] if stores else []
     parameters = {
         "schema": schema_in_use(connection, installation.schema),
         "tenant": installation.roles.tenant,
         "platform": installation.roles.platform,
-        "runtime": list(installation.roles),
+        "runtime": [*roles, *shared, *stores],
+        "stores": STORE_MARK,
+        "store_roles": stores,
+        "stores_group": stores_group(roles),
         "through_public": True,
         # Tenants' own jobs write dead letters, so that table counts as tenant-owned.
         "control_plane": [
@@ -325,6 +340,7 @@ def _run(
         "versions": [
             *(one.version_table for one in environments if one not in LIBRARY),
             *_VERSION_TABLES,
+            IDENTITY,
         ],
         "allowed": list(allowed),
         "spanning": [*RELAY_INDEXES, *_LETTERS_INDEXES],

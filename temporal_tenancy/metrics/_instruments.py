@@ -15,6 +15,7 @@ from temporal_tenancy.core.errors import (
     HopRefused,
     ScopeMissing,
     StatementRefused,
+    StoreMismatch,
     TenantInvalid,
     TenantMismatch,
     TenantMissing,
@@ -46,6 +47,7 @@ _REFUSED: Final = frozenset(
         HopRefused,
         ScopeMissing,
         StatementRefused,
+        StoreMismatch,
         TenantInvalid,
         TenantMismatch,
         TenantMissing,
@@ -140,6 +142,7 @@ class Instruments(Collector):
                     ("size", use.size),
                     ("in_use", use.in_use),
                     ("waiting", use.waiting),
+                    ("open", use.open),
                 ):
                     sums[pool, state] = sums.get((pool, state), 0) + count
         self.store.replace("pools", {of.CONNECTIONS: sums})

@@ -74,7 +74,7 @@ TENANT_ATTEMPTS: Final = Instrument(
 )  # fmt: skip
 CONNECTIONS: Final = Instrument(
     "tenancy_database_connections", "gauge",
-    "Connections of a pool: its size, those in use, and the sessions that wait for one.",
+    "Connections of a pool: its size, those in use and open, and the sessions that wait.",
     ("pool", "state"),
 )  # fmt: skip
 HELD_SECONDS: Final = Instrument(

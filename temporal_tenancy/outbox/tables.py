@@ -1,4 +1,4 @@
-"""The outbox's tables: requested jobs, and the events that consumers have processed."""
+"""The outbox's tables: requested jobs, processed events, and the fences of locks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     ColumnElement,
     DateTime,
@@ -193,4 +194,20 @@ class ProcessedEvent(TenantOwned, OutboxData):
     __table_args__ = (
         CheckConstraint(readable("processed_at"), name="times"),
         Index(None, "tenant_id", "processed_at"),
+    )
+
+
+class LockFence(TenantOwned, OutboxData):
+    """The newest token of a lock: whoever has an older one has lost it."""
+
+    __tablename__ = "lock_fences"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    token: Mapped[int] = mapped_column(BigInteger)
+    taken_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint(readable("taken_at"), name="times"),
+        CheckConstraint("char_length(name) <= 1000", name="sizes"),
+        Index(None, "tenant_id", "taken_at"),
     )

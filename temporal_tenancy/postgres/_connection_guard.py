@@ -24,7 +24,9 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     last_scope,
 )
+from temporal_tenancy.postgres._connection_shares import current_store
 from temporal_tenancy.postgres._guarded_connection import TenantConnection
+from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres._transaction_clock import TransactionClock
 from temporal_tenancy.postgres._transaction_times import TransactionTimes
 from temporal_tenancy.postgres.database_errors import (
@@ -32,6 +34,7 @@ from temporal_tenancy.postgres.database_errors import (
     TransactionTimeout,
     is_lost,
     refused_by_policy,
+    store_unreachable,
     timed_out,
     unreachable,
     withhold_conversion,
@@ -41,15 +44,19 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.silent_servers import silence_watch
 
-_STAMP: Final = "temporal_tenancy.stamp"  # the key in Connection.info
+_STAMP: Final = "temporal_tenancy.stamp"  # the keys in Connection.info
+_PATH: Final = "temporal_tenancy.search_path"  # that the connection was opened with
 
-# Sent as one message when a connection returns to the pool. The first statement detects a setting
-# or role that outlived its transaction; the others clear everything else (a WITH HOLD cursor or a
-# temporary table still has a tenant's rows, an advisory lock blocks the next tenant). DISCARD ALL
-# clears as much but detects nothing and must be sent alone, which would make two round trips.
+# Sent as one message when a connection returns to the pool. The first statement detects a setting,
+# role or search_path that outlived its transaction; the others clear everything else (a WITH HOLD
+# cursor or a temporary table still has a tenant's rows, an advisory lock blocks the next tenant).
+# DISCARD ALL clears as much but detects nothing and must be sent alone, which would make two round
+# trips.
 # Measured on one machine: 0.17 ms, of which 0.15 ms are the round trip.
 _CHECK_AND_RESET: Final = """
-    select coalesce(current_setting('app.tenant_id', true), '') <> '', current_user <> session_user;
+    select
+        coalesce(current_setting('app.tenant_id', true), '') <> '', current_user <> session_user,
+        current_setting('search_path');
     reset session authorization;
     reset all;
     close all;
@@ -70,6 +77,7 @@ class _Stamp:
     tenant_id: str
     clock: TransactionClock | None
     times: TransactionTimes
+    store: str | None  # its name; None: the shared one
     being_set: bool = False  # True: lets the statement through that sets the tenant
 
 
@@ -79,6 +87,7 @@ def stamp(
     tenant_id: str,
     limits: SessionLimits,
     clock: TransactionClock | None = None,
+    store: str | None = None,
 ) -> Iterator[None]:
     """Marks the transaction of `connection` as `tenant_id`'s; the block must set it on the server.
 
@@ -88,7 +97,7 @@ def stamp(
     """
     transaction = connection.get_transaction()
     times = TransactionTimes(limits)
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, being_set=True)
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, store, being_set=True)
     try:
         with own_statements(connection.connection.dbapi_connection):
             yield
@@ -98,7 +107,7 @@ def stamp(
         if not connection.invalidated:
             connection.info.pop(_STAMP, None)
         raise
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times)
+    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, store)
 
 
 def guard_tenant_engine(engine: Engine) -> None:
@@ -107,6 +116,7 @@ def guard_tenant_engine(engine: Engine) -> None:
     Statements and commits then raise `ScopeMissing` or `TenantMismatch`, and a connection that
     returns to the pool with state left on it is closed.
     """
+    event.listen(engine, "connect", _remember_path)
     event.listen(engine, "before_cursor_execute", _require_stamp)
     event.listen(engine, "after_cursor_execute", _note_answer)
     event.listen(engine, "commit", _require_tenant_at_commit)
@@ -257,6 +267,9 @@ def _translate_error(context: ExceptionContext) -> BaseException | None:
     if limit is not None:
         return limit
     if context.engine is not None and (context.connection is None or context.is_disconnect):
+        pool = context.engine.pool
+        if isinstance(pool, SharedPool) and pool.server is not None:
+            return store_unreachable(_store_of(context.connection), "ended a connection")
         return unreachable(context.engine.url, original)
     return None
 
@@ -281,6 +294,13 @@ def _limit_reached(connection: Connection | None) -> DatabaseProblem | None:
     return stamped.times.limit_reached() if isinstance(stamped, _Stamp) else None
 
 
+def _store_of(connection: Connection | None) -> str | None:
+    if connection is None or connection.invalidated:
+        return current_store()
+    stamped = connection.info.get(_STAMP)
+    return stamped.store if isinstance(stamped, _Stamp) else current_store()
+
+
 def _reset_connection(
     connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState
 ) -> None:
@@ -298,14 +318,25 @@ def _reset_connection(
         with own_statements(connection):
             cursor = connection.cursor()
             cursor.execute(_CHECK_AND_RESET)
-            (tenant, role), *_ = cursor.fetchall()
+            (tenant, role, path), *_ = cursor.fetchall()
             cursor.close()
         connection.set_autocommit(False)
         left += ["tenant"] if tenant else []
         left += ["role"] if role else []
+        left += ["search_path"] if path != record.info.get(_PATH, path) else []
     if left:
         log.error("database.connection_discarded", extra={"left_behind": left})
         record.invalidate()
+
+
+def _remember_path(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    connection.set_autocommit(True)
+    with own_statements(connection):
+        cursor = connection.cursor()
+        cursor.execute("select current_setting('search_path')")
+        [(record.info[_PATH],)] = cursor.fetchall()
+        cursor.close()
+    connection.set_autocommit(False)
 
 
 def _driver(connection: DBAPIConnection | None) -> psycopg.AsyncConnection:

@@ -28,6 +28,7 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.postgres.pool_share import PoolShare
 
 FORGIVEN: Final = 60.0  # seconds after which a blocked tenant's sessions may wait again
+SHOWN: Final = 5  # owners in a sentence
 NOBODY: Final = "code outside a session"
 
 
@@ -41,6 +42,7 @@ class Holder:
     connections: int = 0  # held now
     tenant_id: str | None = None  # None: the owner is no tenant
     work: Work | None = None  # that opened the session, while somebody observes
+    store: str | None = None  # the name of the tenant's store; None: the shared one
 
     def progressed(self) -> None:
         """Records that one of the owner's transactions has committed."""
@@ -49,6 +51,12 @@ class Holder:
 
 
 _holder: Final[ContextVar[Holder | None]] = ContextVar("temporal_tenancy_holder", default=None)
+
+
+def current_store() -> str | None:
+    """The name of the store of the session open here; None: the shared one, or no session."""
+    holder = _holder.get()
+    return None if holder is None else holder.store
 
 
 @dataclass(eq=False)
@@ -95,9 +103,13 @@ class ConnectionShares:
         return {name: count for name, count in waiting.items() if count}
 
     @contextmanager
-    def holder(self, owner: str, tenant_id: str | None = None) -> Iterator[Holder]:
+    def holder(
+        self, owner: str, tenant_id: str | None = None, store: str | None = None
+    ) -> Iterator[Holder]:
         """Attributes the connections that the block takes to `owner`."""
-        holder = Holder(self, owner, _holder.get(), tenant_id=tenant_id, work=working.get())
+        holder = Holder(
+            self, owner, _holder.get(), tenant_id=tenant_id, work=working.get(), store=store
+        )
         token = _holder.set(holder)
         try:
             yield holder
@@ -193,8 +205,9 @@ class ConnectionShares:
                     raise self._blocked(name, owner)
                 waited = duration(timedelta(seconds=self.share.timeout))
                 raise PoolExhausted(
-                    f"{name} waited {waited} for a connection, but {self._in_use(owner)}. Try "
-                    "again; if this happens often, give this process more connections."
+                    f"{name} waited {waited} for a connection, but {self._in_use(owner)}. "
+                    f"{self._who_holds_them()}. Try again; if this happens often, give this "
+                    "process more connections."
                 )
             # Also checked in between: the owner may reach its limit only while this session waits.
             next_check = min(given_up_at, blocked_at if at_limit else now + self.share.patience)
@@ -266,6 +279,12 @@ class ConnectionShares:
             f"{number(self.share.size, 'connection')} are in use, {owner.held} of them its own "
             f"(limit {self.share.most})"
         )
+
+    def _who_holds_them(self) -> str:
+        most = sorted(self.held.items(), key=lambda owner: -owner[1])
+        shown = ", ".join(f"{name} ({count})" for name, count in most[:SHOWN])
+        more = f" and {number(len(most) - SHOWN, 'other')}" if len(most) > SHOWN else ""
+        return f"They are held by {shown}{more}"
 
 
 def _wake(waiter: _Waiter, granted: bool) -> None:

@@ -46,6 +46,7 @@ class TenantConnection(GuardedConnection):
     def __init__(self, *args: Any, **options: Any) -> None:  # the driver's arguments
         super().__init__(*args, **options)
         self._unguarded = False
+        self.is_last_wanted = False
 
     @contextmanager
     def own_statements(self) -> Iterator[None]:
@@ -55,6 +56,15 @@ class TenantConnection(GuardedConnection):
             yield
         finally:
             self._unguarded = before
+
+    @contextmanager
+    def last_result(self) -> Iterator[None]:
+        """Gives the rows of the last statement where one message has several."""
+        self.is_last_wanted = True
+        try:
+            yield
+        finally:
+            self.is_last_wanted = False
 
     def check(self, statement: str, *, placeholders: bool) -> None:
         """Raises `StatementRefused` before anything is sent."""
@@ -133,7 +143,12 @@ class GuardedCursor(_Guarded[Row]):
     ) -> GuardedCursor[Row]:
         sent = self._checked(query, params)
         try:
-            return await super().execute(sent, params, prepare=prepare, binary=binary)
+            await super().execute(sent, params, prepare=prepare, binary=binary)
+            connection = self._conn
+            if isinstance(connection, TenantConnection) and connection.is_last_wanted:
+                while self.nextset():
+                    pass
+            return self
         except psycopg.Error as error:
             withhold_values(error)
             raise

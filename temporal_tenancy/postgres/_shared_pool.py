@@ -8,12 +8,19 @@ from weakref import WeakSet
 
 import psycopg
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import (
+    AsyncAdaptedQueuePool,
+    ConnectionPoolEntry,
+    PoolProxiedConnection,
+)
 from sqlalchemy.util import await_only
+from sqlalchemy.util.queue import Empty
 
 from temporal_tenancy.core.observations import ConnectionHeld, is_observed, observe
+from temporal_tenancy.postgres._connection_cap import ConnectionCap
 from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
-from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
+from temporal_tenancy.postgres._servers import Server, ServerSilent
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, store_unreachable
 from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.postgres.silent_servers import cut
 
@@ -29,6 +36,10 @@ class SharedPool(AsyncAdaptedQueuePool):
         super().__init__(*args, **options)
         self.shares = ConnectionShares(PoolShare(self.size()))
         self.opened: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
+        self.cap: ConnectionCap | None = None  # on the connections of several pools
+        self.server: Server | None = None  # of stores
+        self.used = 0.0  # when it was last used, on the monotonic clock
+        self._is_retired = False  # keeps no connection
         # Each with the time since when it holds the connection, on the monotonic clock.
         self._holders: dict[ConnectionPoolEntry, tuple[Holder, float]] = {}
 
@@ -38,7 +49,41 @@ class SharedPool(AsyncAdaptedQueuePool):
         assert isinstance(pool, SharedPool)
         pool.shares = ConnectionShares(self.shares.share)
         pool.opened = self.opened
+        pool.server = self.server
+        if self.cap is not None:
+            self.cap.pools.discard(self)  # both have the same connections
+            pool.join(self.cap)
         return pool
+
+    def join(self, cap: ConnectionCap) -> None:
+        """Opens connections within `cap` from now on."""
+        self.cap = cap
+        cap.pools.add(self)
+
+    def count_open(self) -> int:
+        """The number of open connections, in use or idle; safe in any thread."""
+        return sum(not connection.closed for connection in list(self.opened))
+
+    def close_idle(self) -> bool:
+        """Closes the connection that has been idle longest; returns whether there was one."""
+        while True:
+            try:
+                record = self._pool.get(False)
+            except Empty:
+                return False
+            was_open = record.dbapi_connection is not None
+            try:
+                record.close()
+            finally:
+                self._dec_overflow()
+            if was_open:
+                return True
+
+    def retire(self) -> None:
+        """Closes the idle connections now, and those in use when they come back."""
+        self._is_retired = True
+        while self.close_idle():
+            pass
 
     def cut(self) -> None:
         """Ends the traffic of all connections, in use or not: what waits for one gets an error."""
@@ -60,20 +105,40 @@ class SharedPool(AsyncAdaptedQueuePool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         holder = self.shares.current()
-        if not self.shares.take(holder):
-            await_only(self.shares.wait(holder))
+        self.used = time.monotonic()
+        tries = self._admit(holder)
         try:
-            record = super()._do_get()
-        except BaseException:
-            self.shares.give_back(holder)
-            raise
+            if not self.shares.take(holder):
+                await_only(self.shares.wait(holder))
+            try:
+                record = super()._do_get()
+            except BaseException:
+                self.shares.give_back(holder)
+                raise
+        finally:
+            if tries is not None:
+                tries.dismiss()
         self._holders[record] = holder, time.monotonic()
         return record
+
+    def _admit(self, holder: Holder) -> Server | None:
+        """Waits, before it takes a connection, while another session tries a silent server.
+
+        Returns the server if this session is the one that tries.
+        """
+        if self.server is None or self.checkedin():
+            return None
+        try:
+            return self.server if await_only(self.server.admit(holder)) else None
+        except ServerSilent:
+            raise store_unreachable(holder.store, "does not answer") from None
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         held = self._holders.pop(record, None)
         try:
             super()._do_return_conn(record)
+            if self._is_retired:
+                self.close_idle()
         finally:
             if held is not None:
                 self.shares.give_back(held[0])

@@ -21,8 +21,8 @@ TRANSACTION: Final = (
     "the tenant ends with the transaction. Use the session's commit() and rollback()."
 )
 SETTING: Final = (
-    "SQL must not change the tenant, the role, the limits or the lexical settings of a tenant's "
-    "session. Open a tenant_session(), with limits=SessionLimits(...) for slow work."
+    "SQL must not change the tenant, the role, the search_path, the limits or the lexical settings "
+    "of a tenant's session. Open a tenant_session(), with limits=SessionLimits(...) for slow work."
 )
 LOCK: Final = "a table lock blocks every tenant. Lock the tenant's own rows: select ... for update."
 ROLE: Final = (
@@ -55,6 +55,9 @@ _PROTECTED: Final = frozenset(
         "session",
         "session_authorization",
         "role",
+        # They decide whose tables a name means.
+        "search_path",
+        "schema",  # SET SCHEMA
         # Settings that decide how the server reads the next statement.
         "client_encoding",
         "names",

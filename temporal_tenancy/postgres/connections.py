@@ -10,8 +10,8 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
+from temporal_tenancy.postgres.database_urls import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.silent_servers import silence_watch
 

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-import select
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from weakref import WeakSet
 
 import psycopg
-from sqlalchemy import URL, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DisconnectionError, InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy import URL
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from temporalio import workflow
 
-from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
+from temporal_tenancy.core.directory import record_of_this_activity
+from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, StoreUnsupported
 from temporal_tenancy.core.scope import (
     PlatformScope,
     TenantScope,
@@ -34,14 +32,18 @@ from temporal_tenancy.core.scope import (
 )
 from temporal_tenancy.core.scoped_value import Block, ScopedValue
 from temporal_tenancy.core.spelling import spelled
+from temporal_tenancy.core.stores import Isolation, StoreDirectory
 from temporal_tenancy.postgres._awaited_session import AwaitedSession
+from temporal_tenancy.postgres._connection_cap import ConnectionCap
 from temporal_tenancy.postgres._connection_guard import guard_platform_engine, guard_tenant_engine
 from temporal_tenancy.postgres._connection_shares import ConnectionShares
-from temporal_tenancy.postgres._every_time import read_every_time
+from temporal_tenancy.postgres._engines import make_engine, pool_of, shares_of
 from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
-from temporal_tenancy.postgres._shared_pool import SharedPool
+from temporal_tenancy.postgres._servers import Server
+from temporal_tenancy.postgres._store_engines import StoreEngines
 from temporal_tenancy.postgres._transaction_clock import transaction_clock
 from temporal_tenancy.postgres.database_errors import withhold_values
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.lock_timeouts import (
     LOCK_TIMEOUT,
@@ -52,25 +54,20 @@ from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.postgres.schema_in_use import use_schema
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.session_limits import SessionLimits
-from temporal_tenancy.postgres.silent_servers import silence_watch
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,
     SESSION_HOLDER,
     SESSION_LIMITS,
+    SESSION_STORE,
     SESSION_TENANT,
     SESSION_UNFINISHED,
     TenantSession,
 )
 from temporal_tenancy.postgres.unfinished import Unfinished
 
-DRIVER: Final = "postgresql+psycopg"
-CONNECT_TIMEOUT: Final = 10  # seconds
 # The platform is the only owner in it, so no connections are reserved and none of its waiting
 # counts as blocked.
 PLATFORM_POOL: Final = PoolShare(5, reserved=0, patience=math.inf)
-KEEPALIVE_IDLE: Final = 30  # seconds without traffic until the first TCP keepalive
-KEEPALIVE_INTERVAL: Final = 10  # seconds
-KEEPALIVE_COUNT: Final = 3  # unanswered keepalives until the connection counts as lost
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,7 @@ class PoolUse:
     size: int  # connections at most
     in_use: int  # connections that sessions hold
     waiting: int  # sessions that wait for a connection
+    open: int  # connections that are open, in use or idle
 
 
 @spelled
@@ -96,6 +94,8 @@ class Database:
         application_name: str = "temporal-tenancy",
         platform_settings: Mapping[str, str] | None = None,
         tenant_pool: PoolShare | None = None,
+        max_connections: int | None = None,
+        stores: StoreDirectory | Callable[[Database], StoreDirectory] | None = None,
         tenant_limits: SessionLimits | None = None,
         platform_lock_timeout: timedelta = LOCK_TIMEOUT,
         installation: Installation | None = None,
@@ -112,6 +112,10 @@ class Database:
             platform_settings: server settings of the platform role's connections.
             tenant_pool: how tenants share the tenant role's connections; overrides
                 `tenant_pool_size`.
+            max_connections: maximum number of connections for tenants' work, open at one time over
+                all stores; overrides the size of the pool.
+            stores: says in which store the rows of each tenant are, or makes what says it of this
+                database, such as `ControlPlaneStores`; None: in the shared one.
             tenant_limits: default limits of tenants' sessions; None: those of `SessionLimits()`.
             platform_lock_timeout: how long a statement of the platform role waits for a lock.
             installation: where the library's tables are; None: in the schema `tenancy`. A database
@@ -126,27 +130,41 @@ class Database:
         schema = (installation or Installation()).schema
         self._tenant_limits = tenant_limits or SessionLimits()
         share = tenant_pool or PoolShare(tenant_pool_size)
+        if max_connections is not None:
+            share = replace(share, size=max_connections)
         if share.reserved < RESERVED:
             raise ConfigurationError(
                 f"a tenant leaves {RESERVED} connections of a pool to others, or more. "
                 f"Give the PoolShare reserved={RESERVED} or more."
             )
-        self._tenant = _engine(tenant_url, share, application_name, {}, TenantConnection)
-        self._platform = _engine(
-            platform_url,
-            replace(PLATFORM_POOL, size=platform_pool_size),
-            application_name,
-            platform_settings or {},
-            GuardedConnection,
-        )
-        for engine in (self._tenant, self._platform):
-            if engine is not None:
-                use_schema(engine.sync_engine, schema)
-        _open.add(self)
-        if self._tenant is not None:
-            guard_tenant_engine(self._tenant.sync_engine)
-        if self._platform is not None:
+        self._schema, self._application_name = schema, application_name
+        self._shares = ConnectionShares(share)
+        self._cap = None if stores is None else ConnectionCap(share.size)
+        self._tenant = None if tenant_url is None else self._tenants(database_url(tenant_url))
+        self._platform = None
+        if platform_url is not None:
+            self._platform = make_engine(
+                database_url(platform_url),
+                ConnectionShares(replace(PLATFORM_POOL, size=platform_pool_size)),
+                application_name,
+                platform_settings or {},
+                GuardedConnection,
+            )
+            use_schema(self._platform.sync_engine, schema)
             guard_platform_engine(self._platform.sync_engine)
+        if callable(stores):
+            stores = stores(self)
+        self._stores = None if stores is None else StoreEngines(stores, self._tenants)
+        _open.add(self)
+
+    def _tenants(self, url: URL, server: Server | None = None) -> AsyncEngine:
+        """Returns an engine for tenants' work; `server`: of the stores that it is for."""
+        engine = make_engine(
+            url, self._shares, self._application_name, {}, TenantConnection, self._cap, server
+        )
+        use_schema(engine.sync_engine, self._schema)
+        guard_tenant_engine(engine.sync_engine)
+        return engine
 
     @property
     def tenant_engine(self) -> AsyncEngine:
@@ -159,6 +177,11 @@ class Database:
                 "this process has no database for tenants. Give its Database a tenant_url."
             )
         return self._tenant
+
+    @property
+    def has_stores(self) -> bool:
+        """Whether tenants may have stores of their own."""
+        return self._stores is not None
 
     @property
     def has_control_plane(self) -> bool:
@@ -184,8 +207,15 @@ class Database:
         """Opens a tenant's session on this database; see the function `tenant_session`."""
         refuse_workflow_code()
         tenant = current_tenant()
-        engine = self.tenant_engine
-        with _shares(engine).holder(f"tenant {tenant}", tenant) as holder:
+        if self._stores is None:
+            _require_shared(tenant)
+        store = None if self._stores is None else await self._stores.store_of(tenant)
+        engine = None
+        if self._stores is not None and store is not None:
+            engine = await self._stores.engine_of(store)
+        engine = engine or self.tenant_engine
+        name = None if store is None else store.name
+        with shares_of(engine).holder(f"tenant {tenant}", tenant, name) as holder:
             async with (
                 transaction_clock(engine.dialect) as clock,
                 _transaction(
@@ -199,6 +229,7 @@ class Database:
                             SESSION_LIMITS: limits or self._tenant_limits,
                             SESSION_HOLDER: holder,
                             SESSION_CLOCK: clock,
+                            SESSION_STORE: store,
                             SESSION_UNFINISHED: Unfinished(),
                         },
                     )
@@ -223,7 +254,7 @@ class Database:
                 f"this code runs for {scope} and may not use the control plane. "
                 "Move it to a platform activity."
             )
-        with enter(PlatformScope(reason)), _shares(self.platform_engine).holder(PLATFORM):
+        with enter(PlatformScope(reason)), shares_of(self.platform_engine).holder(PLATFORM):
             async with _transaction(
                 AwaitedSession(
                     self.platform_engine,
@@ -240,31 +271,55 @@ class Database:
 
     async def dispose(self) -> None:
         """Closes all connections."""
+        if self._stores is not None:
+            await self._stores.dispose()
         for engine in (self._tenant, self._platform):
             if engine is not None:
                 await engine.dispose()
+        if self._tenant is not None:
+            self._shares = shares_of(self._tenant)
 
     def pools(self) -> Mapping[str, PoolUse]:
-        """Returns how the pools are used now, by `tenant` and `platform`; safe in any thread."""
-        engines = {"tenant": self._tenant, "platform": self._platform}
-        return {
-            name: PoolUse(
-                size=_shares(engine).share.size,
-                in_use=sum(_shares(engine).held.values()),
-                waiting=sum(_shares(engine).waiting.values()),
-            )
-            for name, engine in engines.items()
-            if engine is not None
-        }
+        """Returns how the pools are used now, by `tenant` and `platform`; safe in any thread.
+
+        `tenant` is all tenants' work, over all stores.
+        """
+        found = {}
+        if self._cap is not None:
+            found["tenant"] = _use(self._shares, self._cap.count())
+        elif self._tenant is not None:
+            found["tenant"] = _use(self._shares, pool_of(self._tenant).count_open())
+        if self._platform is not None:
+            platform = pool_of(self._platform)
+            found["platform"] = _use(platform.shares, platform.count_open())
+        return found
 
     def cut(self) -> None:
         """Cuts all connections, in use or not: statements that wait for the server fail at once.
 
         For a stop that must end, also if the server or the network no longer answers.
         """
-        for engine in (self._tenant, self._platform):
+        for engine in (self._tenant, self._platform, *(self._stores or ())):
             if engine is not None:
-                _pool(engine).cut()
+                pool_of(engine).cut()
+
+
+def _use(shares: ConnectionShares, count_open: int) -> PoolUse:
+    return PoolUse(
+        size=shares.share.size,
+        in_use=sum(shares.held.values()),
+        waiting=sum(shares.waiting.values()),
+        open=count_open,
+    )
+
+
+def _require_shared(tenant: str) -> None:
+    record = record_of_this_activity()
+    if record is not None and record.id == tenant and record.isolation is not Isolation.SHARED:
+        raise StoreUnsupported(
+            f'the rows of tenant {tenant} are in the store "{record.store}", and this process '
+            "knows the shared tables alone. Give its Database stores=ControlPlaneStores(…)."
+        )
 
 
 PLATFORM: Final = "the platform"
@@ -406,118 +461,6 @@ def current_tenant_session() -> AsyncSession:
             "Call it inside: async with tenant_session()."
         )
     return session
-
-
-def database_url(url: str) -> URL:
-    """Returns `url` with the psycopg 3 driver; accepts `postgresql://` and `postgres://` too.
-
-    Raises:
-        ConfigurationError: `url` is not a PostgreSQL URL; the message does not quote it.
-    """
-    url = hidden(url)
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        parsed = None
-    if parsed is None or parsed.drivername not in ("postgresql", "postgres", DRIVER):
-        raise ConfigurationError(
-            "a database URL has the form postgresql+psycopg://role:password@host:port/database. "
-            "Correct it."
-        ) from None
-    return parsed.set(drivername=DRIVER)
-
-
-def _pool(engine: AsyncEngine) -> SharedPool:
-    pool = engine.pool
-    assert isinstance(pool, SharedPool)
-    return pool
-
-
-def _shares(engine: AsyncEngine) -> ConnectionShares:
-    return _pool(engine).shares
-
-
-def _engine(
-    url: str | None,
-    share: PoolShare,
-    application_name: str,
-    settings: Mapping[str, str],
-    kind: type[GuardedConnection],
-) -> AsyncEngine | None:
-    if url is None:
-        return None
-    parsed = database_url(url)
-    options: dict[str, str | int | None] = {
-        "application_name": application_name,
-        "connect_timeout": CONNECT_TIMEOUT,
-        "keepalives": 1,
-        "keepalives_idle": KEEPALIVE_IDLE,
-        "keepalives_interval": KEEPALIVE_INTERVAL,
-        "keepalives_count": KEEPALIVE_COUNT,
-    }
-    if settings:
-        options["options"] = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    engine = create_async_engine(
-        parsed,
-        poolclass=SharedPool,
-        pool_size=share.size,
-        max_overflow=0,
-        # The guard resets connections itself, more thoroughly.
-        pool_reset_on_return=None,
-        hide_parameters=True,
-        connect_args={name: value for name, value in options.items() if name not in parsed.query}
-        # No prepared statements: behind a transaction pooler, the next transaction may run on
-        # another server connection, which does not have them.
-        | {"prepare_threshold": None, "async_creator_fn": kind.connect},
-    )
-    pool = _pool(engine)
-    pool.shares = ConnectionShares(share)
-    event.listen(engine.sync_engine, "do_connect", _refuse_silent(parsed))
-    event.listen(engine.sync_engine, "connect", _remember(pool, parsed))
-    event.listen(engine.sync_engine, "checkout", _replace_closed)
-    read_every_time(engine.sync_engine)
-    return engine
-
-
-def _refuse_silent(url: URL) -> Callable[..., None]:  # the arguments of SQLAlchemy's event
-    def refuse(*_: object) -> None:
-        watch = silence_watch()
-        if watch is not None and (reason := watch.reason(url)):
-            raise psycopg.OperationalError(reason)
-
-    return refuse
-
-
-def _remember(pool: SharedPool, url: URL) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    def remember(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        driver = getattr(connection, "driver_connection", None)
-        if isinstance(driver, psycopg.AsyncConnection):
-            pool.opened.add(driver)
-            if (watch := silence_watch()) is not None:
-                watch.watch(driver, url)
-
-    return remember
-
-
-def _replace_closed(
-    connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
-) -> None:
-    """Makes the pool reconnect if the server has closed the connection.
-
-    A server that closes a connection sends a message first, so an idle socket with data to read is
-    closed. A ping would cost a round trip at the start of every session.
-    """
-    driver = getattr(connection, "driver_connection", None)
-    if isinstance(driver, psycopg.AsyncConnection) and _has_unread_data(driver):
-        raise DisconnectionError("the server has closed this connection.")
-
-
-def _has_unread_data(connection: psycopg.AsyncConnection[Any]) -> bool:
-    if connection.closed:
-        return True
-    poll = select.poll()  # select() would reject large file descriptors
-    poll.register(connection.fileno(), select.POLLIN | select.POLLPRI)
-    return bool(poll.poll(0))
 
 
 def refuse_workflow_code() -> None:

@@ -258,6 +258,15 @@ def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
     return problem
 
 
+def store_unreachable(store: str | None, why: str) -> DatabaseUnreachable:
+    """Returns an error that names the store, and nothing of its URL; `why` follows the name."""
+    named = "a store" if store is None else f'the store "{store}"'
+    return DatabaseUnreachable(
+        f"{named} {why}. Only its tenants have to wait. Start its server, or "
+        "correct its URL in the secret store."
+    )
+
+
 def _what_to_do(reason: str) -> str:
     """Returns the advice for a failed login; a server that has answered is not to be started."""
     if "authentication failed" in reason or 'role "' in reason:

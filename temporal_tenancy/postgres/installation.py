@@ -14,6 +14,9 @@ SCHEMA: Final = "tenancy"
 PUBLIC: Final = "public"
 """The schema in which earlier releases created the library's tables."""
 
+IDENTITY: Final = "store_identity"
+"""The table in each store that says which store it is, and whose."""
+
 ATTRIBUTE: Final = "installation"
 """The key of Alembic's `Config.attributes` that has the installation during a migration."""
 

@@ -32,12 +32,12 @@ from temporal_tenancy.postgres._library_schema import (
     version_table,
 )
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import (
     MigrationBlocked,
     MigrationsBehind,
     is_lock_held,
 )
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.hardening import harden as take_away
 from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation, Roles
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
@@ -53,13 +53,22 @@ from temporal_tenancy.postgres.roles import (
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.secret_texts import hidden
 
-_SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
+SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
 # Fails if another call has created the table meanwhile.
 _MAKE_NEW_TABLE: Final = MAKE_TABLE.replace("if not exists ", "")
 _TURN: Final = """
     insert into locks (name) values ('migrations')
     on conflict (name) do update set name = excluded.name
 """
+# The schemas, of those given, that have a version table.
+_HAVING: Final = """
+    select nspname::text
+    from pg_class
+    join pg_namespace on pg_namespace.oid = relnamespace
+    where relname = %s and nspname = any(%s) and relkind in ('r', 'p')
+    order by nspname
+"""
+_AT_ONCE: Final = 200  # schemas in one statement
 _TURN_OF_ALL: Final = sql.Identifier("temporal_tenancy_first_migration")
 # The sessions whose locks may have blocked a migration.
 _HOLDERS: Final = """
@@ -293,19 +302,88 @@ def run_migrations(metadata: MetaData) -> None:
         context.run_migrations()
 
 
+def upgrade_schema(
+    connection: Connection,
+    owner: psycopg.Connection[Any],
+    schema: str,
+    environments: Sequence[MigrationEnvironment],
+    installation: Installation,
+) -> None:
+    """Runs the application's migrations that `schema` lacks, for the tables of one store.
+
+    The versions stand in tables of that schema. Unqualified names mean the objects in it alone: an
+    object of another schema that has the same name, as in `public`, is never found instead. That
+    lasts for the connection, since a migration may commit in between.
+
+    Args:
+        connection: that of `owners_transaction()`.
+        owner: likewise.
+        schema: the schema of the store.
+        environments: those of the application's tenant-owned tables.
+        installation: where the library's tables are; its tenant role is the store's.
+    """
+    search_only(owner, schema)
+    for environment in environments:
+        with _ALEMBIC:
+            command.upgrade(alembic_config(environment, connection, installation, schema), "head")
+        grant_version(owner, environment, installation)
+
+
+def schemas_behind(
+    connection: psycopg.Connection[Any],
+    schemas: Sequence[str],
+    environments: Sequence[MigrationEnvironment],
+) -> list[str]:
+    """Returns those of the stores' `schemas` that lack migrations of `environments`.
+
+    It asks about many schemas in one statement. As in `pending()`, one that is ahead of the code is
+    not behind.
+    """
+    behind: set[str] = set()
+    for environment in environments:
+        scripts = ScriptDirectory.from_config(alembic_config(environment, None))
+        revisions = _revisions(connection, schemas, environment)
+        behind |= {schema for schema in schemas if _lacks(scripts, revisions.get(schema))}
+    return [schema for schema in schemas if schema in behind]
+
+
+def _revisions(
+    connection: psycopg.Connection[Any],
+    schemas: Sequence[str],
+    environment: MigrationEnvironment,
+) -> dict[str, str]:
+    """Returns the current revision by schema, without those that have none."""
+    table = environment.version_table
+    having = connection.execute(_HAVING, [table, list(schemas)]).fetchall()
+    found: dict[str, str] = {}
+    for first in range(0, len(having), _AT_ONCE):
+        each = [
+            sql.SQL("select {}, version_num from {}").format(
+                sql.Literal(schema), sql.Identifier(schema, table)
+            )
+            for (schema,) in having[first : first + _AT_ONCE]
+        ]
+        found.update(connection.execute(sql.SQL(" union all ").join(each)).fetchall())
+    return found
+
+
 def alembic_config(
     environment: MigrationEnvironment,
     connection: Connection | None,
     installation: Installation | None = None,
+    schema: str | None = None,
 ) -> Config:
     """Returns Alembic's settings for `environment`, without a configuration file.
 
     `installation` says where the library's tables are; None: in `public`, as in earlier releases.
+    `schema` is that of an application's version table; None: the first of the search_path.
     """
     there = installation or Installation(PUBLIC)
     config = Config(attributes={"connection": connection, ATTRIBUTE: there})
     if environment in LIBRARY:
-        config.set_main_option("version_table_schema", there.schema)
+        schema = there.schema
+    if schema is not None:
+        config.set_main_option("version_table_schema", schema)
     config.set_main_option("script_location", environment.script_location)
     config.set_main_option("version_table", environment.version_table)
     return config
@@ -341,8 +419,8 @@ class _Blocked(Exception):
 def _migrate(run: _Run, alone: bool) -> None:
     """Runs everything in one transaction; `alone`: no other call migrates."""
     roles = run.installation.roles
-    with _transaction(run.owner_url) as (connection, owner):
-        owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
+    with owners_transaction(run.owner_url) as (connection, owner):
+        owner.execute(SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         if not alone:
             with _made_meanwhile(run.patience):
                 _be_the_first(owner)
@@ -357,7 +435,7 @@ def _migrate(run: _Run, alone: bool) -> None:
                     owner.execute(_MAKE_NEW_TABLE)
             prepare_roles(owner, there, run.passwords)
         for environment in run.environments:
-            owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.lock_timeout)])
+            owner.execute(SET_LOCK_TIMEOUT, [milliseconds(run.patience.lock_timeout)])
             try:
                 # The library's versions name no schema: they have also run in `public`.
                 place = searching(owner, schema) if environment in LIBRARY else nullcontext()
@@ -365,10 +443,10 @@ def _migrate(run: _Run, alone: bool) -> None:
                     command.upgrade(alembic_config(environment, connection, there), "head")
                 grant_version(owner, environment, there)
             except (OperationalError, psycopg.OperationalError) as error:
-                if not is_lock_held(error) and not _is_deadlock(error):
+                if not is_blocked(error):
                     raise
                 raise _Blocked(environment) from error
-        owner.execute(_SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
+        owner.execute(SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         with _made_meanwhile(run.patience):
             if run.harden:
                 take_away(owner, roles)
@@ -388,7 +466,7 @@ def _be_the_first(owner: psycopg.Connection[Any]) -> None:
 
 
 @contextmanager
-def _transaction(owner_url: str) -> Iterator[tuple[Connection, psycopg.Connection[Any]]]:
+def owners_transaction(owner_url: str) -> Iterator[tuple[Connection, psycopg.Connection[Any]]]:
     """Opens the owner's transaction, for Alembic and for the driver; an error rolls it back."""
     with connect(owner_url) as owner:
         owner.autocommit = False
@@ -480,7 +558,7 @@ def _turn(owner_url: str, patience: Patience, schema: str, beside: bool) -> Iter
             yield False
             return
         connection.execute("set local idle_in_transaction_session_timeout = 0")
-        connection.execute(_SET_LOCK_TIMEOUT, [milliseconds(patience.turn)])
+        connection.execute(SET_LOCK_TIMEOUT, [milliseconds(patience.turn)])
         try:
             connection.execute(_TURN)  # rolled back: only its lock is needed
         except psycopg.errors.LockNotAvailable:
@@ -495,9 +573,10 @@ def _other_call(patience: Patience) -> MigrationBlocked:
     )
 
 
-def _is_deadlock(error: OperationalError | psycopg.OperationalError) -> bool:
+def is_blocked(error: BaseException) -> bool:
+    """Whether another transaction had a lock that a migration needs, so that it may try again."""
     cause = error.orig if isinstance(error, OperationalError) else error
-    return isinstance(cause, psycopg.errors.DeadlockDetected)
+    return is_lock_held(error) or isinstance(cause, psycopg.errors.DeadlockDetected)
 
 
 def grant_version(
@@ -534,11 +613,14 @@ def _pending(
             sql.SQL("select version_num from {}").format(version_table(environment, schema))
         ).fetchone()
     revision = None if row is None else str(row[0])
-    if revision == needed:
-        return None
-    if revision is not None and not _known(scripts, revision):
-        return None
-    return Pending(environment, revision, needed)
+    return Pending(environment, revision, needed) if _lacks(scripts, revision) else None
+
+
+def _lacks(scripts: ScriptDirectory, revision: str | None) -> bool:
+    """Whether the code has migrations after `revision`; one that it does not know is ahead."""
+    if revision == (scripts.get_current_head() or ""):
+        return False
+    return revision is None or _known(scripts, revision)
 
 
 def _known(scripts: ScriptDirectory, revision: str) -> bool:

@@ -2,9 +2,9 @@
 
 `migrate()` runs them before it gives a role rights, and the catalogue lint afterwards. A query
 returns rows of (object, detail). `ROLE_TABLES` goes before it, with tables of this system's part of
-the catalogue. Its parameters are `runtime` (role names) and `through_public` (whether a right that
-every role of the server has counts) and `schema` (of the library's tables, whose names are
-`library_name`).
+the catalogue. Its parameters are `runtime` (role names), `through_public` (whether a right that
+every role of the server has counts), `schema` (of the library's tables, whose names are
+`library_name`) and `stores` (the beginning of the comments on the roles of stores).
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from psycopg.rows import tuple_row
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.installation import SCHEMA
+
+STORE_MARK: Final = "Created by temporal-tenancy for stores, whose tenants are served by "
+"""The beginning of the comment on a store's role and on the group; the tenant role ends it."""
 
 SHOWN: Final = 5  # objects of one kind in a sentence
 
@@ -86,6 +89,15 @@ ROLE_CHECKS: Final = (
         join pg_roles as other on other.oid <> runtime.oid
         where not runtime.rolsuper and pg_has_role(runtime.oid, other.oid, 'MEMBER')
             and other.rolname <> 'pg_database_owner'  -- nobody is granted it
+            -- The tenant role enters the roles of stores, which are members of their group. The
+            -- comments on all of them end with its name; see store_roles.
+            and not (
+                shobj_description(other.oid, 'pg_authid') = %(stores)s || runtime.rolname || '.'
+                or shobj_description(other.oid, 'pg_authid')
+                        = shobj_description(runtime.oid, 'pg_authid')
+                    and shobj_description(other.oid, 'pg_authid')
+                        = %(stores)s || regexp_replace(other.rolname, '_stores$', '') || '.'
+            )
         """,
     ),
     Check(
@@ -174,7 +186,12 @@ def excess_rights(
 
     A right that every role of the server has counts only `through_public`; the lint reports it.
     """
-    parameters = {"runtime": list(roles), "through_public": through_public, "schema": SCHEMA}
+    parameters = {
+        "runtime": list(roles),
+        "through_public": through_public,
+        "schema": SCHEMA,
+        "stores": STORE_MARK,
+    }
     found = []
     for check in ROLE_CHECKS:
         objects: dict[tuple[str, ...], list[str]] = {}  # by what the sentence says of them

@@ -12,8 +12,8 @@ import psycopg
 from psycopg import sql
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.postgres.database import database_url
 from temporal_tenancy.postgres.database_errors import ExcessRights
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation, Roles
 from temporal_tenancy.postgres.role_checks import refuse_excess_rights
 from temporal_tenancy.postgres.secret_texts import hidden
@@ -67,7 +67,8 @@ _MAY_ALTER: Final = """
 # The roles that the policies on dead letters are for. To read them needs no right on the table.
 _POLICIES_OF: Final = """
     select
-        max(rolname) filter (where polname = 'tenant_access'),
+        -- Not the group of the stores' roles, whose name is the tenant role's and more.
+        min(rolname) filter (where polname = 'tenant_access'),
         max(rolname) filter (where polname = 'platform_access'),
         max(rolname) filter (where polname = 'relay_access')
     from pg_policy

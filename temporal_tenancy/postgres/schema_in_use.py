@@ -126,6 +126,11 @@ def use_schema(engine: Engine, schema: str) -> None:
         return installation_elsewhere(others, used)
 
 
+def library_schema(connection: Connection) -> str:
+    """Returns the schema in which statements on `connection` find the library's tables."""
+    return str(connection.info[_SCHEMA])
+
+
 def _places(connection: DBAPIConnection) -> Places:
     # Through the adapter, which can await inside SQLAlchemy's greenlet. In autocommit, so that it
     # is one round trip.

@@ -26,6 +26,7 @@ from sqlalchemy.orm import (
 from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
 from temporal_tenancy.core.identifiers import require_canonical
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.stores import Store
 from temporal_tenancy.core.tenant_id_types import (
     TenantIdType,
     TenantValue,
@@ -35,6 +36,7 @@ from temporal_tenancy.core.tenant_id_types import (
 )
 from temporal_tenancy.postgres._connection_guard import stamp
 from temporal_tenancy.postgres._connection_shares import Holder
+from temporal_tenancy.postgres._store_entry import enter_store
 from temporal_tenancy.postgres._transaction_clock import TransactionClock, counts_transactions
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.unfinished import Unfinished
@@ -43,6 +45,7 @@ SESSION_TENANT: Final = "tenant_id"  # the keys in Session.info
 SESSION_LIMITS: Final = "limits"
 SESSION_HOLDER: Final = "holder"
 SESSION_CLOCK: Final = "clock"
+SESSION_STORE: Final = "store"  # None: the shared one
 SESSION_UNFINISHED: Final = "unfinished"
 
 # Local to the transaction, so that no connection takes them back to the pool. The statement guard
@@ -191,8 +194,13 @@ def _stamp_transaction(
     limits: SessionLimits = session.info[SESSION_LIMITS]
     counted = counts_transactions(connection.dialect)
     clock: TransactionClock | None = session.info[SESSION_CLOCK]
-    with stamp(connection, tenant, limits, clock):
-        connection.execute(_set_tenant(limits, counted), {"tenant": tenant})
+    store: Store | None = session.info.get(SESSION_STORE)
+    first = _set_tenant(limits, counted)
+    with stamp(connection, tenant, limits, clock, None if store is None else store.name):
+        if store is None:
+            connection.execute(first, {"tenant": tenant})
+        else:
+            enter_store(connection, store, tenant, first.text)
     if clock is not None and not counted:
         clock.begin(limits.transaction)
 

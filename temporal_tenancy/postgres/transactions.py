@@ -25,12 +25,15 @@ from psycopg.pq import TransactionStatus
 from psycopg.transaction import OutOfOrderTransactionNesting
 from sqlalchemy import TextClause, text
 
+from temporal_tenancy.core.directory import record_of_this_activity
 from temporal_tenancy.core.errors import (
     ConfigurationError,
     ScopeMissing,
+    StoreUnsupported,
     TenantMismatch,
 )
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres import tenant_owned
 from temporal_tenancy.postgres._blocks import AsyncBlock, SyncBlock
 from temporal_tenancy.postgres._excess_rights import refuse_excess_rights
@@ -133,6 +136,7 @@ def tenant_transaction(
         TenantMismatch: the scope or the connection's transaction is another tenant's, or a row is.
         NotAwaited: a request or an event of the block was not awaited; it was rolled back.
         ExcessRights: row-level security does not apply to the connection's role.
+        StoreUnsupported: the tenant's rows are in a store of its own.
         ConfigurationError: `connection` is not a psycopg 3 connection.
         LockHeld, StatementTimeout, IdleTransaction, TransactionTimeout: a limit was reached.
         psycopg.Error: any other database error, without values of rows once it leaves the block.
@@ -195,9 +199,22 @@ async def _async_transaction(
 
 
 def current_tenant_of_this_code() -> str:
-    """Returns the current tenant; raises `ScopeMissing` without one, and in workflow code."""
+    """Returns the current tenant, whose rows are in the shared tables.
+
+    Raises:
+        ScopeMissing: there is none, or this is workflow code.
+        StoreUnsupported: its record says that its rows are in a store of its own.
+    """
     refuse_workflow_code()
-    return current_tenant()
+    tenant = current_tenant()
+    record = record_of_this_activity()
+    if record is not None and record.id == tenant and record.isolation is not Isolation.SHARED:
+        raise StoreUnsupported(
+            f'the rows of tenant {tenant} are in the store "{record.store}", a {record.isolation} '
+            "of its own, and a connection of the application's own reaches the shared tables "
+            "alone. Use tenant_session(), which finds the store."
+        )
+    return tenant
 
 
 async def begin(

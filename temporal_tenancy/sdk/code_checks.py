@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 
+from temporal_tenancy.core.activities import mark_of
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.places import place
 from temporal_tenancy.sdk.private_names import activity_name
@@ -51,6 +52,10 @@ _OF_SESSIONS: Final = frozenset(
         *("rollback", "scalar", "scalars", "stream", "stream_scalars"),
     }
 )
+
+
+# Clients of a server that all tenants share, whose keys the caller makes.
+_RAW_CLIENTS: Final = frozenset({"aioredis", "coredis", "redis", "valkey"})
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ def _findings(target: Any) -> _Findings:  # a class or a function
 def _read(target: Any) -> _Findings:
     calls: list[ActivityCall] = []
     mistakes: list[str] = []
+    is_platforms = _is_platforms(target)
     waiting = [target, *(base for base in getattr(target, "__mro__", ())[1:])]
     seen: set[int] = set()
     while waiting:
@@ -139,6 +145,8 @@ def _read(target: Any) -> _Findings:
         if source is not None:
             calls += source.calls()
             mistakes += source.mistakes()
+            if not is_platforms:
+                mistakes += source.raw_clients()
             waiting += source.helpers()
     return _Findings(tuple(calls), tuple(mistakes))
 
@@ -242,6 +250,34 @@ class _Source:
                     "run would fail there. Add start_to_close_timeout=timedelta(...)."
                 )
 
+    def raw_clients(self) -> Iterator[str]:
+        """Yields a sentence for each use of a client whose keys nothing gives a tenant."""
+        for node in ast.walk(self.tree):
+            found: set[str] = set()
+            if isinstance(node, ast.Import):
+                found = {each.name.partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found = {(node.module or "").partition(".")[0]}
+            elif isinstance(node, ast.Call):
+                found = {package for each in _owners(node.func) for package in self._packages(each)}
+            if isinstance(node, ast.stmt | ast.expr) and (raw := found & _RAW_CLIENTS):
+                yield (
+                    f"{self.place(node)} uses {min(raw)} itself, whose keys name no tenant. Use "
+                    "tenant_cache, tenant_lock or tenant_rate_limit of "
+                    "temporal_tenancy.shared_state."
+                )
+
+    def _packages(self, node: ast.expr) -> Iterator[str]:
+        """Yields the packages that an expression's value and its type come from."""
+        value = self.resolve(node)
+        if value is None:
+            return
+        name = value.__name__ if isinstance(value, ModuleType) else type(value).__module__
+        yield name.partition(".")[0]
+        module = getattr(value, "__module__", None)
+        if isinstance(module, str):
+            yield module.partition(".")[0]
+
     def _is_lost(self, called: ast.expr, sessions: set[str], local: set[str]) -> bool:
         """Whether a call makes a coroutine, which then nobody awaits."""
         root = called
@@ -266,6 +302,20 @@ class _Source:
                 value = self.names.get(node.id)
                 if isinstance(value, FunctionType):
                     yield inspect.unwrap(value)
+
+
+def _is_platforms(target: Any) -> bool:
+    """Whether a function is an activity of the platform, which may use keys of its own."""
+    mark = mark_of(target) if callable(target) and not isinstance(target, type) else None
+    return mark is not None and mark.kind == "platform"
+
+
+def _owners(called: ast.expr) -> Iterator[ast.expr]:
+    """Yields what is called, and what that is an attribute of."""
+    yield called
+    while isinstance(called, ast.Attribute):
+        called = called.value
+        yield called
 
 
 def _parse(source: str) -> ast.AST:

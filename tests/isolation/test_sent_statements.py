@@ -34,6 +34,7 @@ LOOK = """
         current_setting('lock_timeout'),
         current_setting('standard_conforming_strings'),
         current_user,
+        current_setting('search_path'),
         (
             select count(*) from pg_locks
             where pid = pg_backend_pid() and relation = 'contacts'::regclass
@@ -59,6 +60,9 @@ SEEDS = [
     "set statement_timeout = 0",
     "set local lock_timeout = 0",
     'set "Statement_Timeout" = 7',
+    "set search_path to other",
+    "set local schema 'other'",
+    "select set_config('search_path', 'other', true)",
     "set role tenancy_platform",
     "set local role tenancy_platform",
     "set session authorization tenancy_platform",

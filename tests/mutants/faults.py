@@ -42,6 +42,8 @@ from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
+from tests.mutants.shared_state import SHARED_STATE_FAULTS
+from tests.mutants.stores import STORE_FAULTS
 from tests.mutants.tenant_ids import TENANT_ID_FAULTS
 from tests.mutants.tls import TLS_FAULTS
 
@@ -299,6 +301,7 @@ _ALL: Final = [
     *MESSAGE_FAULTS,
     *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
+    *STORE_FAULTS,
     *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,
@@ -308,6 +311,7 @@ _ALL: Final = [
     *FILE_FAULTS,
     *REQUEST_FAULTS,
     *LOCK_FAULTS,
+    *SHARED_STATE_FAULTS,
     *DEPLOY_FAULTS,
     *TLS_FAULTS,
     *QUOTED_FAULTS,

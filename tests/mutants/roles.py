@@ -48,7 +48,7 @@ def _harden_unasked() -> None:
 
 
 def _commit_on_the_way() -> None:
-    transaction = migrations._transaction
+    transaction = migrations.owners_transaction
 
     @contextmanager
     def in_pieces(owner_url: str) -> Iterator[tuple[Connection, psycopg.Connection[Any]]]:
@@ -59,7 +59,7 @@ def _commit_on_the_way() -> None:
                 connection.commit()
                 raise
 
-    replace(migrations, "_transaction", in_pieces)
+    replace(migrations, "owners_transaction", in_pieces)
 
 
 ROLE_FAULTS: Final = [

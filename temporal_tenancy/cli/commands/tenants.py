@@ -26,9 +26,19 @@ def add(
         str | None,
         typer.Option(metavar="DATE", help="The trial's last day, in the tenant's time zone."),
     ] = None,
+    isolation: Annotated[
+        str | None,
+        typer.Option(help="shared, schema or database.", show_default="as its plan or store says"),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="A prepared store.", show_default="the policy chooses")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Where its rows are to be.", show_default="anywhere")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Add a tenant."""
+    """Add a tenant, in the shared store or in one that is prepared."""
     from temporal_tenancy.cli import tenants
 
     perform(
@@ -40,6 +50,9 @@ def add(
             features=feature or [],
             time_zone=time_zone,
             trial_ends=trial_ends,
+            isolation=isolation,
+            store=store,
+            region=region,
         ),
         json=json,
     )

@@ -9,7 +9,7 @@ from typing import Final
 import psycopg
 
 from temporal_tenancy.control_plane.admission import CHANNEL
-from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, KEEPALIVE_IDLE, database_url
+from temporal_tenancy.postgres.database_urls import CONNECT_TIMEOUT, KEEPALIVE_IDLE, database_url
 from temporal_tenancy.postgres.secret_texts import hidden
 
 AGAIN_AFTER: Final = (0.1, 0.5, 1.0, 5.0)  # seconds between attempts to connect; the last repeats

@@ -16,8 +16,8 @@ from sqlalchemy.pool import StaticPool
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.words import number
-from temporal_tenancy.postgres.database import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.database_errors import ROW_POLICY_CHECK
+from temporal_tenancy.postgres.database_urls import CONNECT_TIMEOUT, database_url
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.tenant_owned import (
     SESSION_CLOCK,

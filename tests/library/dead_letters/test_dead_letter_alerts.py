@@ -18,7 +18,8 @@ from temporal_tenancy.dead_letters._telling import DEPTH, KINDS_AT_ONCE, tell_of
 from temporal_tenancy.dead_letters.alerts import Alert, named, tell
 from temporal_tenancy.dead_letters.recording import Letter, Source
 from temporal_tenancy.everything import TenancyPlugin
-from temporal_tenancy.postgres.database import Database, database_url, use_database
+from temporal_tenancy.postgres.database import Database, use_database
+from temporal_tenancy.postgres.database_urls import database_url
 from tests.fixtures.app import PASSTHROUGH, app_worker
 from tests.fixtures.log_lines import LogLines
 from tests.library.dead_letters.test_dead_letter_recording import failed, record_as, rows

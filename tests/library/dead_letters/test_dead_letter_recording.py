@@ -17,7 +17,8 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.core.errors import TenantMismatch
 from temporal_tenancy.core.payloads import PAYLOAD_MAX_BYTES
 from temporal_tenancy.dead_letters.recording import Letter, Payload, Source, put_letters, record
-from temporal_tenancy.postgres.database import Database, database_url, tenant_session
+from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.postgres.database_urls import database_url
 from tests.fixtures.hostile_json import in_lists
 from tests.fixtures.postgres import within
 

@@ -26,7 +26,9 @@ from django.db import connection, models, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
 
+from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus
 from temporal_tenancy.core.scope import current_tenant
+from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.django import TenantCommand, tenant_atomic
 
 
@@ -53,6 +55,20 @@ def tenant_of(request: Any) -> str | None:
 async def tenant_of_later(request: Any) -> str | None:
     """As `tenant_of`, for a lookup that waits."""
     return tenant_of(request)
+
+
+def tenant_with_record(request: Any) -> Tenant:
+    """As `tenant_of`, with the directory's record: globex has a database of its own."""
+    return Tenant(
+        id=request.headers["Tenant"],
+        name="a tenant",
+        status=TenantStatus.ACTIVE,
+        plan=Plan(id="basic"),
+        isolation=(
+            Isolation.DATABASE if request.headers["Tenant"] == "globex" else Isolation.SHARED
+        ),
+        store="store7",
+    )
 
 
 @tenant_atomic()

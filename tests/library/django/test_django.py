@@ -39,6 +39,7 @@ from temporal_tenancy.core.errors import (
     ConfigurationError,
     InvalidPayload,
     ScopeMissing,
+    StoreUnsupported,
     TenancyError,
     TenantMismatch,
 )
@@ -417,6 +418,14 @@ async def test_an_async_view_of_a_request_without_a_tenant_is_told() -> None:
         await AsyncClient().get("/async")
     with pytest.raises(ScopeMissing, match="outside any job"), tenant_atomic():
         pytest.fail("entered")  # the request is over
+
+
+def test_a_tenant_with_a_store_of_its_own_is_refused(urls: DatabaseUrls) -> None:
+    with override_settings(TENANCY_TENANT_OF="tests.library.django.site.tenant_with_record"):
+        assert Client().get("/add", headers={"Tenant": "acme"}).content == b"acme"
+        with pytest.raises(StoreUnsupported, match="store7"):
+            Client().get("/add", headers={"Tenant": "globex"})
+    assert committed(urls) == ["acme"]
 
 
 @pytest.mark.parametrize("find", ["tenant_of", "tenant_of_later"])

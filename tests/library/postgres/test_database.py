@@ -395,6 +395,15 @@ async def test_a_role_that_is_kept_is_thrown_away(
     assert log_lines.one("database.connection_discarded")["left_behind"] == ["role"]
 
 
+async def test_a_connection_that_keeps_a_search_path_is_thrown_away(
+    database: Database, log_lines: LogLines
+) -> None:
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            await send_unchecked(session, "set search_path = pg_temp")
+    assert log_lines.one("database.connection_discarded")["left_behind"] == ["search_path"]
+
+
 async def test_a_connection_that_is_still_in_a_transaction_is_thrown_away(
     database: Database, log_lines: LogLines
 ) -> None:
@@ -416,7 +425,7 @@ async def test_nothing_else_outlives_a_session_on_its_connection(
             await session.execute(text("declare held cursor with hold for select 'secret'"))
             await session.execute(text("prepare named as select 'secret'"))
             await session.execute(text("select pg_advisory_lock(1)"))
-            await session.execute(text("set search_path = pg_temp"))
+            await session.execute(text("set work_mem = '1MB'"))
             await send_unchecked(session, "listen channel")
     with within(database, "dl"):
         async with tenant_session() as session:
@@ -424,7 +433,7 @@ async def test_nothing_else_outlives_a_session_on_its_connection(
                 text("""
                     select
                         pg_backend_pid(),
-                        current_setting('search_path'),
+                        current_setting('work_mem'),
                         to_regclass('pg_temp.kept'),
                         (select count(*) from pg_cursors where is_holdable),
                         (select count(*) from pg_prepared_statements),
@@ -435,7 +444,7 @@ async def test_nothing_else_outlives_a_session_on_its_connection(
                         )
                 """)
             )
-            assert tuple(left.one()) == (pid, '"$user", public', None, 0, 0, 0, 0)
+            assert tuple(left.one()) == (pid, "4MB", None, 0, 0, 0, 0)
     await database.dispose()
 
 

@@ -16,7 +16,8 @@ from temporal_tenancy.outbox.relay._listening import listen
 from temporal_tenancy.outbox.relay.connections import relay_database
 from temporal_tenancy.postgres.branch import configure_branch
 from temporal_tenancy.postgres.connections import answers, connect
-from temporal_tenancy.postgres.database import Database, database_url
+from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import migrate, pending, refuse_pending
 from temporal_tenancy.postgres.moving import drop_views, move

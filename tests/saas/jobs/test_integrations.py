@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
@@ -27,6 +28,7 @@ from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.failures import root_cause
 from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.shared_state import Rate
 from tests.fixtures.outside import serving
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
@@ -357,3 +359,24 @@ async def test_many_pages_go_on_in_a_new_run_with_their_counts(
     newest = saas.get_workflow_handle(first.id)
     assert (await newest.describe()).run_id != first.first_execution_run_id
     assert len(partner.asked) == 5
+
+
+async def test_a_sync_waits_for_the_partners_rate_and_the_tenants(
+    saas: Client,
+    database: Database,
+    partner: Partner,
+    worker: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    async def admit(name: str, rate: Rate, *parts: str, **options: object) -> None:
+        asked.append((name, rate, *parts))
+
+    monkeypatch.setattr(module, "tenant_rate_limit", admit)
+    monkeypatch.setattr(module, "platform_rate_limit", admit)
+    integration_id = await set_up(database, "acme", partner.url)
+    report = await sync(saas, "acme", integration_id)
+    host = urlsplit(partner.url).hostname
+    each = [("partner", Rate.per_second(module.TENANT_RATE), host), ("partner", Rate(20), host)]
+    assert asked == each * report.pages

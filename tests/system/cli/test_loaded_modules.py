@@ -31,6 +31,9 @@ NO_JOBS: Mapping[str, str] = {
     "tenants list": "",
     "tenants show": "acme",
     "tenants set": "acme --name Acme",
+    "stores list": "",
+    "stores show": "t_none",
+    "stores drain": "t_none",
     "api-keys create": "--tenant acme --name x",
     "api-keys list": "--tenant acme",
     "api-keys revoke": f"{SOME_ID} --tenant acme",
@@ -97,6 +100,8 @@ TEMPORAL: Mapping[str, str] = {
 OTHERS = {
     "integrations set": "checks a URL with the HTTP client that will request it",
     "migrate": "runs Alembic's migrations",
+    "stores add": "runs them in the store",
+    "stores remove": "prepares and removes with one module",
     "doctor": "checks that the migrations have run, with Alembic",
 }
 """They need what no other command does."""
@@ -106,7 +111,10 @@ NEVER = {
     *("aiosmtplib", "alembic", "fastapi", "httpx", "matplotlib", "numpy", "pyarrow", "starlette"),
     *("structlog", "uvicorn"),
 }
-JOBS_OWN = {"activities", "temporal_tenancy.sdk.plugin", "temporalio.worker", "workflows"}
+JOBS_OWN = {
+    *("activities", "limits", "redis", "temporal_tenancy.sdk.plugin", "temporalio.worker"),
+    "workflows",
+}
 
 
 def below(names: Iterable[str], modules: Iterable[str]) -> set[str]:

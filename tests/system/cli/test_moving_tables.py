@@ -7,7 +7,7 @@ from saas.database.environment import TENANT_DATA
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.postgres.moving import MOVED
-from tests.fixtures.starter import Batch, Command
+from tests.fixtures.starter import NO_STORES, Batch, Command
 
 
 async def test_the_tables_are_moved_and_the_doctor_says_what_is_left_to_do(
@@ -43,6 +43,7 @@ async def test_the_tables_are_moved_and_the_doctor_says_what_is_left_to_do(
     assert moved.document == {
         "migrated": False,
         "were_behind": [],
+        "stores": NO_STORES,
         "moved": True,
         "schema": "tenancy",
         "views": sorted(MOVED),

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
-from tests.fixtures.starter import Batch, Command, Starter
+from tests.fixtures.starter import NO_STORES, Batch, Command, Starter
 
 CANARY = "canary-3f1c"
 SCHEDULED_TOO = "tests.system.cli.scheduled_too"
@@ -396,7 +396,7 @@ async def test_a_database_is_migrated_once_and_until_then_commands_say_so(
     assert '"starter.py migrate" does so, with the owner\'s DATABASE_URL' in behind.err
     assert '"source .devstack/owner.env"' in behind.err
     assert first.document["migrated"] is True, first
-    assert second.document == {"migrated": False, "were_behind": []}
+    assert second.document == {"migrated": False, "were_behind": [], "stores": NO_STORES}
     assert after.document == []
     assert "tenancy_owner:***@" in settings.document["DATABASE_URL"]
     for said in (first, second, settings):

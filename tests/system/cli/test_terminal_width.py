@@ -38,6 +38,7 @@ from temporal_tenancy.cli import (
     outbox,
     runs,
     schedules,
+    stores,
     tenants,
     ticks,
     top,
@@ -46,9 +47,16 @@ from temporal_tenancy.cli import (
 )
 from temporal_tenancy.cli._layout import width_of, words_of
 from temporal_tenancy.cli._server_access import control_plane
-from temporal_tenancy.control_plane.tables import LedgerState, TickRow, TickState
+from temporal_tenancy.control_plane.tables import (
+    LedgerState,
+    StoreRow,
+    StoreState,
+    TickRow,
+    TickState,
+)
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.jobs import registry
+from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.recording import Letter, Source, record
@@ -75,6 +83,7 @@ RUN_ID: Final = "0198a1b2-0000-7000-8000-00000000000a"
 TICK: Final = "2013-05-01T06:00Z"
 WHY: Final = "TenantSuspended: it is suspended since 2013-04-01, because it has not paid. " * 3
 PARTNER: Final = "p" * 50
+STORE: Final = "t_" + "9" * 61
 LATER: Final = datetime.now(UTC) + timedelta(days=1)
 NOW: Final = datetime(2026, 11, 27, 18, 25, 3, 123_456, UTC)
 
@@ -130,6 +139,7 @@ async def letter(database: Database, application: Application) -> str:
             await enqueue_or_find(JOB, {"subject": "x", "body": "y", "reference": "z"}, key="waits")
             session.add_all(_rows())
     async with database.platform_session("test") as session:
+        session.add(a_store())
         [found] = await letters.latest(session, Filter(), limit=2)
     return str(found.id)
 
@@ -150,6 +160,12 @@ def _rows() -> Iterator[Any]:
     yield RequestedReport(id=UUID(RUN_ID), kind="usage.by_route", parameters={"first": WHY})
     yield Integration(name=PARTNER, url=f"https://{PARTNER}.example/{NAME}")
     yield SearchDocument(kind="contact", ref=RUN_ID, title=NAME, body="zeppelin")
+
+
+def a_store() -> StoreRow:
+    """A prepared schema with the longest name."""
+    where = {"schema": STORE, "role": STORE, "region": PARTNER}
+    return StoreRow(name=STORE, isolation=Isolation.SCHEMA, state=StoreState.READY, **where)
 
 
 def tick_row(state: TickState = TickState.ENDED) -> TickRow:
@@ -194,6 +210,8 @@ def cases(letter: str) -> dict[str, Case]:
         ),
         "tenants.show_all": of(TENANT, text=lambda: tenants.show_all(None)),
         "tenants.show": of(TENANT, text=lambda: tenants.show(TENANT)),
+        "stores.show_all": of(STORE, text=lambda: stores.show_all(None, None)),
+        "stores._text": of(STORE, text=lambda: stores.show(STORE)),
         "outbox.show": of(TENANT, text=lambda: outbox.show()),
         "explanations._answer": of(letter, text=lambda: explanations.explain(WORKFLOW_ID)),
         "jobs.show": of(JOB, "suspensions.release", text=lambda: jobs.show()),

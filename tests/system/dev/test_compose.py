@@ -40,10 +40,11 @@ FOLDER_OF_IMAGE = {
 }
 PUBLISHED = {"web", "temporal-ui", "mail", "prometheus", "alertmanager", "grafana"}
 # Settings that nobody needs to set, and why: the Dockerfile sets LOG_FORMAT; traces have an
-# endpoint; the rest are limits and intervals.
+# endpoint; no tenant is placed in a database of its own yet; the rest are limits and intervals.
 DEFAULT_IS_RIGHT = "|".join(
     (
         *("LOG_FORMAT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "DRAIN_DELAY_SECONDS"),
+        "CONNECTIONS_URL",
         *("METRICS_COLLECT_SECONDS", "METRICS_TENANTS", "RELAY_ATTEMPTS", "RELAY_BACKOFF"),
         *(r"TENANT_(POOL_SIZE|POOL_RESERVED|\w+_TIMEOUT)", r"WEB_\w+_(SECONDS|MAX|MAX_BYTES|RATE)"),
         *(r"WEB_(CONNECTIONS|REQUESTS|UPLOADS|STREAMS|WEBHOOKS)\w*", "WEB_KEY_FAILURES_PER_MINUTE"),
@@ -217,6 +218,7 @@ def test_a_service_shares_networks_only_with_those_it_talks_to(services: dict[st
         },
         "temporal": {*asking, *("temporal", "temporal-namespace", "temporal-ui", "schedules")},
         "storage": {*WORKERS, "web", "storage"},
+        "shared": {*WORKERS, "web", "valkey"},
         "monitoring": {*asking, "temporal", "prometheus", "alertmanager", "grafana"},
         "outside": {*asking, *PUBLISHED},
     }
@@ -288,9 +290,13 @@ def test_only_the_relay_and_the_migrations_have_the_relays_credentials(
 @pytest.mark.parametrize(
     ("name", "held"),
     [
-        *((name, {"TENANT", "PLATFORM", "STORAGE", "SMTP", "ALERT_WEBHOOK"}) for name in WORKERS),
+        *(
+            (name, {"TENANT", "PLATFORM", "STORAGE", "REDIS", "SMTP", "ALERT_WEBHOOK"})
+            for name in WORKERS
+        ),
         ("relay", {"RELAY", "SMTP", "ALERT_WEBHOOK"}),
-        ("web", {"TENANT", "PLATFORM", "STORAGE", "LINK"}),
+        ("web", {"TENANT", "PLATFORM", "STORAGE", "REDIS", "LINK"}),
+        ("valkey", {"REDIS"}),
         ("migrate", {"OWNER", "TENANT", "PLATFORM", "RELAY"}),
         ("temporal-database", {"OWNER", "TEMPORAL"}),
         ("temporal-schema", {"TEMPORAL"}),
@@ -341,23 +347,45 @@ def test_prometheus_has_the_token_of_scrapes_in_a_file_that_only_it_reads(
     assert Path(file).parent == Path(memory)
     # Compose refuses any other secret in a read-only service.
     assert {tuple(secret) for secret in compose["secrets"].values()} == {("file",)}
-    shell, flag, script, name = prometheus["entrypoint"]
-    script = script.replace("$$", "$").replace(f"{memory}/", f"{tmp_path}/")
-    bin_folder = tmp_path / "bin"
+    given = started(prometheus, tmp_path, "prometheus", METRICS_TOKEN="a %s token")
+    assert given == prometheus["command"]
+    written = tmp_path / Path(file).name
+    assert written.read_text() == "a %s token"
+    assert written.stat().st_mode & 0o777 == 0o600
+
+
+def test_valkey_has_its_password_in_a_file_that_only_it_reads_and_may_forget(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    valkey = services["valkey"]
+    file, *options = started(valkey, tmp_path, "valkey-server", REDIS_PASSWORD="a %s # password")
+    assert options == valkey["command"]
+    assert options[-2:] == ["--maxmemory-policy", "volatile-lru"]
+    written = Path(file)
+    assert written.read_text() == 'requirepass "a %s # password"\n'
+    assert written.stat().st_mode & 0o777 == 0o600
+
+
+def started(service: dict[str, Any], folder: Path, program: str, **environ: str) -> list[str]:
+    """Starts a service without its program; returns the arguments that the program was given.
+
+    Its temporary files are in `folder`.
+    """
+    [memory] = service["tmpfs"]
+    shell, flag, script, name = service["entrypoint"]
+    script = script.replace("$$", "$").replace(f"{memory}/", f"{folder}/")
+    bin_folder = folder / "bin"
     bin_folder.mkdir()
-    (bin_folder / "prometheus").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    (bin_folder / "prometheus").chmod(0o755)
+    (bin_folder / program).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (bin_folder / program).chmod(0o755)
     done = subprocess.run(
-        [shell, flag, script, name, *prometheus["command"]],
-        env={"PATH": f"{bin_folder}:/usr/bin:/bin", "METRICS_TOKEN": "a %s token"},
+        [shell, flag, script, name, *service["command"]],
+        env={"PATH": f"{bin_folder}:/usr/bin:/bin", **environ},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == prometheus["command"]
-    written = tmp_path / Path(file).name
-    assert written.read_text() == "a %s token"
-    assert written.stat().st_mode & 0o777 == 0o600
+    return done.stdout.splitlines()
 
 
 def test_the_temporal_server_is_set_up_as_the_dev_stacks(services: dict[str, Any]) -> None:

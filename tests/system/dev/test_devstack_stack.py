@@ -14,10 +14,13 @@ from threading import Timer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import Redis
 
 from dev.devstack.errors import DirectoryInUse, NoDirectory, PartMissing
 from dev.devstack.files import read_exports, write_exports
+from dev.devstack.progress import Progress
 from dev.devstack.stack import OWN_VARIABLE, Stack, without_own, without_servers
+from tests.fixtures.redis import installed_redis
 
 GIVEN = {
     "DATABASE_URL": "postgresql+psycopg://owner:it's a $secret@db/saas",
@@ -33,6 +36,34 @@ def test_parts_that_the_environment_names_are_not_started(tmp_path: Path) -> Non
     with Stack(tmp_path, environ=GIVEN) as stack:
         assert (stack.postgres, stack.temporal) == (None, None)
         assert stack.environment() == GIVEN
+
+
+def test_a_stack_has_redis_where_it_is_installed_and_tells_the_programs(tmp_path: Path) -> None:
+    installed_redis()
+    with Stack(tmp_path, environ=GIVEN, outside=True) as stack:
+        assert stack.redis is not None
+        url = stack.process_environment()["REDIS_URL"]
+        with Redis.from_url(url) as client:
+            assert client.ping()
+        stack.write_env_files()
+    assert read_exports(tmp_path / "env")["REDIS_URL"] == url
+
+
+def test_a_stack_goes_without_redis_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dev.devstack.stack.redis_program", lambda: None)
+    with Stack(tmp_path, environ=GIVEN, outside=True, progress=Progress()) as stack:
+        assert "REDIS_URL" not in stack.environment()
+    assert capsys.readouterr().out.count("redis-server") == 1
+
+
+def test_a_given_redis_is_used(tmp_path: Path) -> None:
+    environ = {**GIVEN, "REDIS_URL": "redis://redis.example"}
+    with Stack(tmp_path, environ=environ, outside=True) as stack:
+        assert stack.redis is None
+        assert stack.environment()["REDIS_URL"] == "redis://redis.example"
+    assert "REDIS_URL" not in without_servers(environ)
 
 
 @pytest.mark.parametrize("missing", ["TENANT_DATABASE_URL", "PLATFORM_DATABASE_URL"])

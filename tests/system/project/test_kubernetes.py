@@ -165,7 +165,7 @@ def without_build(name: str) -> str:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_pod_has_the_secrets_that_it_uses_and_no_file_has_one(built: Built, overlay: str) -> None:
     shared = {"temporal", "metrics", "sentry"}
-    tenant = {"database-tenant", "database-platform", "storage", *shared}
+    tenant = {"database-tenant", "database-platform", "storage", "redis", *shared}
     uses = {
         "relay": {"database-relay", "mail", "alerts", *shared},
         "schedules": {"temporal"},

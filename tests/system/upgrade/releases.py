@@ -19,7 +19,7 @@ from dev.devstack.postgres import DatabaseUrls
 from saas.database.environment import TENANT_DATA
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import database_url
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.hardening import harden
 from temporal_tenancy.postgres.installation import Roles
 from temporal_tenancy.postgres.migrations import alembic_config

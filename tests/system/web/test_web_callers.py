@@ -24,13 +24,16 @@ from processes.web.app import create_app
 from processes.web.callers import authenticated
 from processes.web.door import Door
 from processes.web.limits import Limits
+from processes.web.rates import Rates
 from processes.web.tokens import Tokens
 from temporal_tenancy.control_plane._api_keys import ApiKeys
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.scope import current_scope
 from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.shared_state import SharedState
 from tests.fixtures.log_lines import LogLines
+from tests.fixtures.redis import PATIENT
 from tests.fixtures.web import CONTACT, CONTACTS, Web, answering, limit_rate, problem_of
 
 OPEN = {
@@ -259,6 +262,22 @@ async def test_too_many_calls_are_told_when_to_come_again(web: Web) -> None:
     assert [answer.status_code for answer in answers] == [404, 404, 429]
     assert 1 <= int(answers[2].headers["retry-after"]) <= 2
     assert theirs.status_code == 404
+
+
+async def test_doors_on_one_redis_count_a_tenants_calls_together(
+    web: Web, state: SharedState, redis_url: str
+) -> None:
+    await limit_rate(web.door.database, "enterprise", http=0.1)
+    another = SharedState(redis_url, timeout=PATIENT)
+    doors = [
+        replace(web.door, rates=Rates(each), stopping=asyncio.Event()) for each in (state, another)
+    ]
+    statuses = []
+    for door in doors:
+        async with answering(door) as url, replace(web, url=url).client("acme") as client:
+            statuses.append((await client.get(f"/imports/{uuid4()}")).status_code)
+    await another.close()
+    assert statuses == [404, 429]
 
 
 async def test_a_rate_below_one_a_second_lets_one_through_in_several(web: Web) -> None:

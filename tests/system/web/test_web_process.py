@@ -137,6 +137,8 @@ async def test_a_thousand_idle_connections_keep_nobody_out(
         ({"PLATFORM_DATABASE_URL": None}, 3, "SettingMissing: PLATFORM_DATABASE_URL"),
         ({"WEB_JWT_PUBLIC_KEY": "x"}, 2, "ConfigurationError: WEB_JWT_PUBLIC_KEY"),
         ({"WEB_UPLOAD_MAX_BYTES": "0"}, 2, "WEB_UPLOAD_MAX_BYTES"),
+        ({"CONNECTIONS_URL": "s3://x"}, 2, "ConfigurationError: CONNECTIONS_URL must be file:///f"),
+        ({"REDIS_URL": "localhost:6379"}, 2, "ConfigurationError: REDIS_URL: the URL of Redis has"),
     ],
 )
 async def test_what_keeps_it_from_answering_is_one_sentence(

@@ -104,6 +104,21 @@ def cases(
                 "PLATFORM_DATABASE_URL": empty.platform,
             },
         ),
+        "no URL of a database": Case(
+            2,
+            "ConfigurationError: ",
+            variables={"TENANT_DATABASE_URL": f"http://:{CANARY}@localhost"},
+        ),
+        "no folder of connections": Case(
+            2,
+            "ConfigurationError: CONNECTIONS_URL must be file:///folder",
+            variables={"CONNECTIONS_URL": f"s3://{CANARY}"},
+        ),
+        "no URL of Redis": Case(
+            2,
+            "ConfigurationError: REDIS_URL: the URL of Redis has the form",
+            variables={"REDIS_URL": f"http://:{CANARY}@localhost:6379"},
+        ),
         "a role with too many rights": Case(
             1,
             "ExcessRights: ",

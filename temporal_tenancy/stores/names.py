@@ -1,0 +1,34 @@
+"""The names of stores, which tell nobody whose they are."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Final
+
+from temporal_tenancy.core.display import printable
+from temporal_tenancy.core.stores import SHARED_STORE
+from temporal_tenancy.stores.errors import StoreRefused, StoreUnknown
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def new_name() -> str:
+    """Returns a name for a store, its schema, its role or its database."""
+    return f"t_{secrets.token_hex(8)}"
+
+
+def require_name(name: str) -> None:
+    """Raises `StoreRefused` for what cannot be the name of a store."""
+    if not _NAME.fullmatch(name) or name.startswith("pg_") or name == SHARED_STORE:
+        raise StoreRefused(
+            f"{printable(name)!r} cannot be the name of a store. Use up to 63 of a-z, 0-9 and _, "
+            f'beginning with a letter, and neither pg_ at the beginning nor "{SHARED_STORE}".'
+        )
+
+
+def unknown_store(name: str) -> StoreUnknown:
+    """Returns the error for a store that does not exist."""
+    return StoreUnknown(
+        f"there is no store {printable(name)}. Name one that the list of stores has."
+    )

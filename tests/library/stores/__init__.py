@@ -1,0 +1,1 @@
+"""Tests of stores: their preparation, placement and lookup."""

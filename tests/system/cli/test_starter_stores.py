@@ -1,0 +1,144 @@
+"""starter.py stores, and tenants in them: what each prints and exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from saas.database.environment import TENANT_DATA
+from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.installation import Roles
+from temporal_tenancy.postgres.store_roles import store_roles
+from tests.fixtures.starter import Starter
+
+
+@pytest.fixture
+def owners(database_urls: DatabaseUrls) -> Iterator[dict[str, str]]:
+    """The variable that preparing needs; the stores' roles go with the test."""
+    yield {"DATABASE_URL": database_urls.owner}
+    with connect(database_urls.owner) as owner:
+        for role in store_roles(owner, Roles()):
+            owner.execute(f'drop schema if exists "{role}" cascade'.encode())
+            owner.execute(f'drop role "{role}"'.encode())
+
+
+@pytest.fixture
+def other_database(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
+    yield postgres.create_database("a_store")
+    postgres.drop_database("a_store")
+
+
+async def test_stores_are_prepared_given_out_drained_and_removed(
+    starter: Starter, owners: dict[str, str]
+) -> None:
+    added = await starter("stores", "add", "--count", "2", "--region", "eu", "--json", **owners)
+    assert added.code == 0, added.err
+    names = sorted(each["name"] for each in added.document)
+    tenant = await starter("tenants", "add", "acme", "--isolation", "schema", "--json")
+    assert tenant.code == 0, tenant.err
+    store = tenant.document["store"]
+    assert store in names
+    assert tenant.document["isolation"] == "schema"
+    [other] = set(names) - {store}
+    shown = await starter("tenants", "show", "acme")
+    assert store in shown.out
+    listed = await starter("stores", "list", "--json")
+    assert [(each["name"], each["state"], each["tenants"]) for each in listed.document] == [
+        (name, "active" if name == store else "ready", ["acme"] if name == store else [])
+        for name in names
+    ]
+    in_use = await starter("stores", "remove", store, **owners)
+    assert (in_use.code, in_use.err.partition(":")[0]) == (2, "StoreInUse")
+    drained = await starter("stores", "drain", other)
+    assert f'"starter.py stores remove {other}" drops it.' in drained.out
+    late = await starter("tenants", "add", "late", "--store", other)
+    assert (late.code, late.err.partition(":")[0]) == (2, "StoreDraining")
+    none = await starter("tenants", "add", "late", "--isolation", "schema")
+    assert '"starter.py stores add" prepares one.' in none.err
+    assert none.code == 2
+    assert (await starter("stores", "remove", other, **owners)).code == 0
+    gone = await starter("stores", "show", other)
+    assert gone.code == 2
+    assert '"starter.py stores list" shows which there are.' in gone.err
+
+
+async def test_a_database_of_its_own_needs_a_place_for_its_connection(
+    starter: Starter, owners: dict[str, str], other_database: DatabaseUrls, tmp_path: Path
+) -> None:
+    prepare = ("stores", "add", "t_own", "--isolation", "database")
+    refused = await starter(*prepare, **owners)
+    assert (refused.code, refused.err.partition(":")[0]) == (2, "StoreRefused")
+    variables = owners | {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
+    failed = await starter(*prepare, **variables)  # the owner may not create databases
+    assert failed.code == 1
+    assert '"starter.py stores add t_own' in failed.err
+    given = ("--database-url-from", "STORE_URL")
+    missing = await starter(*prepare, *given, **variables)
+    assert missing.code == 2
+    made = await starter(*prepare, *given, **variables, STORE_URL=other_database.owner)
+    assert made.code == 0, made.err
+    for choice in (("--store", "t_own"), ("--isolation", "database")):
+        tenant = await starter("tenants", "add", "acme", *choice, **variables)
+        assert tenant.code == 2
+        assert "no tenant is placed in a database store yet" in tenant.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("stores", "add", "--isolation", "silo"), "'silo' is none of shared, schema, database."),
+        (("stores", "add", "--isolation", "shared"), "StoreRefused: the shared store is"),
+        (("stores", "add", "t_one", "--count", "2"), "several stores have no name"),
+        (("stores", "add", "T"), "StoreRefused: 'T' cannot be the name of a store."),
+        (("stores", "list", "--state", "full"), "'full' is none of preparing"),
+        (("stores", "drain", "t_none"), "StoreUnknown: there is no store t_none."),
+        (
+            ("tenants", "add", "acme", "--store", "t_none"),
+            "StoreUnknown: there is no store t_none.",
+        ),
+        (("tenants", "add", "acme", "--isolation", "silo"), "'silo' is none of shared"),
+    ],
+)
+async def test_bad_input_is_one_sentence(
+    starter: Starter, owners: dict[str, str], arguments: tuple[str, ...], sentence: str
+) -> None:
+    said = await starter(*arguments, **owners)
+    assert said.code == 2
+    assert sentence in said.err
+    assert len(said.err.strip().splitlines()) == 1
+
+
+async def test_preparing_needs_the_owners_url(starter: Starter) -> None:
+    said = await starter("stores", "add", DATABASE_URL=None)
+    assert said.code == 3
+    assert "DATABASE_URL is not set." in said.err
+
+
+async def test_migrate_reaches_the_stores_and_names_one_that_fails(
+    starter: Starter, owners: dict[str, str], database_urls: DatabaseUrls
+) -> None:
+    added = await starter("stores", "add", "--count", "2", "--json", **owners)
+    one, other = sorted(store["name"] for store in added.document)
+    with connect(database_urls.owner) as owner:
+        table = sql.Identifier(one, TENANT_DATA.version_table)
+        # As if no migration had run: they meet what is there.
+        forgotten = owner.execute(
+            sql.SQL("delete from {} returning version_num").format(table)
+        ).fetchone()
+    failed = await starter("migrate", "--json", **owners)
+    assert failed.code == 1
+    assert failed.err.startswith("StoreBehind: 1 store could not be migrated")
+    stores = failed.document["stores"]
+    left = stores.pop("left")
+    assert [(store["name"], store["reason"].partition(":")[0]) for store in left] == [
+        (one, "DuplicateTable")
+    ]
+    assert stores == {"migrated": [], "up_to_date": [other], "given": []}
+    with connect(database_urls.owner) as owner:
+        owner.execute(sql.SQL("insert into {} values (%s)").format(table), forgotten)
+    told = await starter("migrate", **owners)
+    assert told.out.splitlines()[:2] == ["The database was up to date.", "Up to date: 2 stores."]
