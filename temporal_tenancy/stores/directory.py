@@ -79,6 +79,8 @@ class ControlPlaneStores:
             ConnectionSecretMissing: the secret store lacks the store's connection.
             DatabaseUnreachable: the control plane does not answer.
         """
+        if not may_exist(tenant_id):
+            raise unknown(tenant_id)
         record = record_of_this_activity()
         if (
             record is not None
@@ -90,8 +92,6 @@ class ControlPlaneStores:
         known = self._found.get(tenant_id)
         if known is not None and self.clock() - known[0] < self.seconds:
             return known[1]
-        if not may_exist(tenant_id):
-            raise unknown(tenant_id)
         now = self.clock()
         answers = await self._answers(tenant_id)
         if tenant_id not in answers:

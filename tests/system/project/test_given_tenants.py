@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import temporal_tenancy
 from dev.public_names import doors
-from temporal_tenancy import control_plane, core, metering, outbox, postgres, testing
+from temporal_tenancy import control_plane, core, metering, outbox, postgres, stores, testing
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.jobs import Job, job_of
@@ -34,6 +34,12 @@ OTHERS: Final = {
     "temporal_tenancy.deployments.Cohort.has": "a comparison in memory",
     "temporal_tenancy.deployments.Release.has": "a comparison in memory",
     "temporal_tenancy.deployments.ReleasedVersions.version_of": "a comparison in memory",
+    "temporal_tenancy.StoreDirectory.store_of": "a protocol",
+    "temporal_tenancy.shared_state.TenantLock": "tenant_lock() makes it, for the current tenant",
+    "temporal_tenancy.stores.Placement.choose": "a comparison in memory",
+    "temporal_tenancy.stores.Placement.isolation_of": "a comparison in memory",
+    "temporal_tenancy.stores.PlacementPolicy.choose": "a protocol",
+    "temporal_tenancy.stores.PlacementPolicy.isolation_of": "a protocol",
     "temporal_tenancy.TenantDirectory.find": "a protocol",
     "temporal_tenancy.TenantDirectory.find_many": "a protocol",
     "temporal_tenancy.testing.InMemoryDirectory.find": "a dictionary of the test",
@@ -141,6 +147,14 @@ DOORS: Final = [
     Door(
         "temporal_tenancy.control_plane.Tenants.add",
         lambda database, x: control_plane.Tenants(database).add(x, "Acme", plan="standard"),
+    ),
+    Door(
+        "temporal_tenancy.stores.SignUp.add",
+        lambda database, x: stores.SignUp(database).add(x, "Acme", plan="standard"),
+    ),
+    Door(
+        "temporal_tenancy.stores.ControlPlaneStores.store_of",
+        lambda database, x: stores.ControlPlaneStores(database).store_of(x),
     ),
     Door(
         "temporal_tenancy.control_plane.Tenants.set_status",
