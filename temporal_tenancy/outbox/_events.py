@@ -13,7 +13,7 @@ from temporal_tenancy.core.errors import ScopeMissing
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.scope import current_scope, current_tenant
 from temporal_tenancy.core.scoped_value import ScopedValue
-from temporal_tenancy.outbox._awaiting import in_block
+from temporal_tenancy.outbox.awaiting import in_block
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.raw_session import RawSession
 

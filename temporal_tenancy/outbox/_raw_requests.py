@@ -11,8 +11,8 @@ import psycopg
 from pydantic import BaseModel
 
 from temporal_tenancy.core.jobs import JobPriority
-from temporal_tenancy.outbox._awaiting import in_block
 from temporal_tenancy.outbox._events import record_once
+from temporal_tenancy.outbox.awaiting import in_block
 from temporal_tenancy.outbox.enqueueing import enqueue_id, enqueue_several, named
 from temporal_tenancy.postgres.raw_session import RawSession, finish
 from temporal_tenancy.postgres.transactions import bound_session

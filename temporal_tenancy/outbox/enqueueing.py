@@ -29,7 +29,7 @@ from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.core.trace_context import current_traceparent
 from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
-from temporal_tenancy.outbox._awaiting import in_block
+from temporal_tenancy.outbox.awaiting import in_block
 from temporal_tenancy.outbox.tables import IS_LIVE, MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseProblem

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.control_plane.admission import CHANNEL
 from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.outbox._awaiting import in_block
+from temporal_tenancy.outbox.awaiting import in_block
 from temporal_tenancy.outbox.enqueueing import require_time
 from temporal_tenancy.outbox.tables import IS_DEAD, WAITING, MessageStatus
 from temporal_tenancy.postgres.database import current_tenant_session

@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
-from temporal_tenancy.postgres._library_schema import make_schema, searching
 from temporal_tenancy.postgres.installation import ATTRIBUTE, Installation
+from temporal_tenancy.postgres.library_schema import make_schema, searching
 from temporal_tenancy.postgres.migrations import (
     alembic_config,
     grant_version,

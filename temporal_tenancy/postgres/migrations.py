@@ -24,13 +24,6 @@ from sqlalchemy.pool import NullPool
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.core.words import number
-from temporal_tenancy.postgres._library_schema import (
-    grant_schema,
-    make_schema,
-    search_only,
-    searching,
-    version_table,
-)
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
     MigrationBlocked,
@@ -40,6 +33,13 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.hardening import harden as take_away
 from temporal_tenancy.postgres.installation import ATTRIBUTE, PUBLIC, Installation, Roles
+from temporal_tenancy.postgres.library_schema import (
+    grant_schema,
+    make_schema,
+    search_only,
+    searching,
+    version_table,
+)
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.locks import MAKE_TABLE
 from temporal_tenancy.postgres.roles import (

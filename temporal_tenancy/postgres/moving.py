@@ -20,10 +20,10 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.words import number
-from temporal_tenancy.postgres._library_schema import TABLES, grant_schema, make_schema
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import MigrationBlocked
 from temporal_tenancy.postgres.installation import PUBLIC, Installation
+from temporal_tenancy.postgres.library_schema import TABLES, grant_schema, make_schema
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.migrations import Patience
 from temporal_tenancy.postgres.schema_in_use import HAS_TABLES, with_tables

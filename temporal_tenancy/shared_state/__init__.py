@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.shared_state._feature import shared_state
-    from temporal_tenancy.shared_state.cache import TenantCache, tenant_cache
-    from temporal_tenancy.shared_state.errors import (
+    from temporal_tenancy.shared_state._cache import TenantCache, tenant_cache
+    from temporal_tenancy.shared_state._errors import (
         LockLost,
         LockTaken,
         LockUnavailable,
@@ -20,15 +19,16 @@ if TYPE_CHECKING:
         RateUnavailable,
         SharedStateUnavailable,
     )
-    from temporal_tenancy.shared_state.keys import platform_key, tenant_key
-    from temporal_tenancy.shared_state.locks import TenantLock, tenant_lock
-    from temporal_tenancy.shared_state.rates import (
+    from temporal_tenancy.shared_state._feature import shared_state
+    from temporal_tenancy.shared_state._keys import platform_key, tenant_key
+    from temporal_tenancy.shared_state._locks import TenantLock, tenant_lock
+    from temporal_tenancy.shared_state._rates import (
         Away,
         Rate,
         platform_rate_limit,
         tenant_rate_limit,
     )
-    from temporal_tenancy.shared_state.store import (
+    from temporal_tenancy.shared_state._store import (
         SharedState,
         current_shared_state,
         use_shared_state,
@@ -58,26 +58,26 @@ __all__ = [
 ]
 
 _WHERE: Final = {
-    "Away": "rates",
-    "LockLost": "errors",
-    "LockTaken": "errors",
-    "LockUnavailable": "errors",
-    "Rate": "rates",
-    "RateLimited": "errors",
-    "RateUnavailable": "errors",
-    "SharedState": "store",
-    "SharedStateUnavailable": "errors",
-    "TenantCache": "cache",
-    "TenantLock": "locks",
-    "current_shared_state": "store",
-    "platform_key": "keys",
-    "platform_rate_limit": "rates",
+    "Away": "_rates",
+    "LockLost": "_errors",
+    "LockTaken": "_errors",
+    "LockUnavailable": "_errors",
+    "Rate": "_rates",
+    "RateLimited": "_errors",
+    "RateUnavailable": "_errors",
+    "SharedState": "_store",
+    "SharedStateUnavailable": "_errors",
+    "TenantCache": "_cache",
+    "TenantLock": "_locks",
+    "current_shared_state": "_store",
+    "platform_key": "_keys",
+    "platform_rate_limit": "_rates",
     "shared_state": "_feature",
-    "tenant_cache": "cache",
-    "tenant_key": "keys",
-    "tenant_lock": "locks",
-    "tenant_rate_limit": "rates",
-    "use_shared_state": "store",
+    "tenant_cache": "_cache",
+    "tenant_key": "_keys",
+    "tenant_lock": "_locks",
+    "tenant_rate_limit": "_rates",
+    "use_shared_state": "_store",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, OUTBOX
 from temporal_tenancy.sdk.features import Feature
-from temporal_tenancy.shared_state.store import SharedState, use_shared_state
+from temporal_tenancy.shared_state._store import SharedState, use_shared_state
 
 
 def shared_state(state: SharedState) -> Feature:

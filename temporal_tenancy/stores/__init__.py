@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.stores.directory import ControlPlaneStores
+    from temporal_tenancy.stores._directory import ControlPlaneStores
     from temporal_tenancy.stores.errors import (
         ConnectionSecretMissing,
         NoStoreFree,
@@ -63,7 +63,7 @@ __all__ = [
 _WHERE: Final = {
     "ConnectionSecretMissing": "errors",
     "ConnectionSecrets": "secrets",
-    "ControlPlaneStores": "directory",
+    "ControlPlaneStores": "_directory",
     "FileConnectionSecrets": "secrets",
     "FreeStore": "placement",
     "NewTenant": "placement",

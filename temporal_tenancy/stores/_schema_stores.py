@@ -11,8 +11,8 @@ from psycopg import sql
 from sqlalchemy import Connection
 
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
-from temporal_tenancy.postgres._library_schema import grant_schema
 from temporal_tenancy.postgres.installation import Installation
+from temporal_tenancy.postgres.library_schema import grant_schema
 from temporal_tenancy.postgres.migrations import owners_transaction, upgrade_schema
 from temporal_tenancy.postgres.roles import refuse_other_roles
 from temporal_tenancy.postgres.store_roles import (

@@ -17,6 +17,7 @@ from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.stores import _database_stores as database_stores
 from temporal_tenancy.stores import _schema_stores as schema_stores
+from temporal_tenancy.stores._names import new_name, require_name, unknown_store
 from temporal_tenancy.stores.errors import (
     StoreExists,
     StoreInUse,
@@ -24,7 +25,6 @@ from temporal_tenancy.stores.errors import (
     StoreRefused,
     reason_of,
 )
-from temporal_tenancy.stores.names import new_name, require_name, unknown_store
 from temporal_tenancy.stores.secrets import (
     PLATFORM,
     RELAY,

@@ -11,8 +11,8 @@ from sqlalchemy import Select, func, select, update
 from temporal_tenancy.control_plane.tables import StoreRow, StoreState, TenantRow
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.stores._names import unknown_store
 from temporal_tenancy.stores.errors import StoreNotReady
-from temporal_tenancy.stores.names import unknown_store
 
 
 @dataclass(frozen=True)

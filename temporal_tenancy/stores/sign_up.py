@@ -16,6 +16,8 @@ from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.stores._identity import give_to
+from temporal_tenancy.stores._names import unknown_store
 from temporal_tenancy.stores.errors import (
     ConnectionSecretMissing,
     NoStoreFree,
@@ -25,8 +27,6 @@ from temporal_tenancy.stores.errors import (
     StoreRefused,
     StoreUnreachable,
 )
-from temporal_tenancy.stores.identity import give_to
-from temporal_tenancy.stores.names import unknown_store
 from temporal_tenancy.stores.placement import (
     TAKEN,
     FreeStore,

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.shared_state import _fences, cache, keys, locks
+from temporal_tenancy.shared_state import _cache, _fences, _keys, _locks
 from temporal_tenancy.shared_state._cache_scripts import KEEP
-from temporal_tenancy.shared_state.errors import LockUnavailable
-from temporal_tenancy.shared_state.locks import TenantLock
+from temporal_tenancy.shared_state._errors import LockUnavailable
+from temporal_tenancy.shared_state._locks import TenantLock
 from tests.mutants.mutant import Mutant, replace
 
 LOCKS: Final = "tests/library/shared_state/test_locks.py"
@@ -34,15 +34,15 @@ def _leave_the_tenant_out() -> None:
     def key(owner: str, purpose: str, parts: tuple[str, ...]) -> str:
         return f"tenancy:{keys.encoded((purpose, *parts))}"
 
-    replace(keys, "_key", key)
+    replace(_keys, "_key", key)
 
 
 def _encode_nothing() -> None:
-    replace(keys, "quote", lambda part, **options: part)
+    replace(_keys, "quote", lambda part, **options: part)
 
 
 def _go_on_without_redis() -> None:
-    taken = locks.tenant_lock
+    taken = _locks.tenant_lock
 
     @asynccontextmanager
     async def lock(name: str, *parts: str, **options: Any) -> AsyncIterator[TenantLock]:
@@ -52,11 +52,11 @@ def _go_on_without_redis() -> None:
         except LockUnavailable:
             yield TenantLock(name, current_tenant(), 0)
 
-    replace(locks, "tenant_lock", lock)
+    replace(_locks, "tenant_lock", lock)
 
 
 def _keep_what_was_cleared() -> None:
-    replace(cache, "KEEP", KEEP.replace("return 0", ""))
+    replace(_cache, "KEEP", KEEP.replace("return 0", ""))
 
 
 SHARED_STATE_FAULTS: Final = [

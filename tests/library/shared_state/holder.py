@@ -12,9 +12,9 @@ from datetime import timedelta
 
 from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
-from temporal_tenancy.shared_state.errors import LockLost
-from temporal_tenancy.shared_state.locks import tenant_lock
-from temporal_tenancy.shared_state.store import SharedState, use_shared_state
+from temporal_tenancy.shared_state._errors import LockLost
+from temporal_tenancy.shared_state._locks import tenant_lock
+from temporal_tenancy.shared_state._store import SharedState, use_shared_state
 from tests.fixtures.redis import PATIENT
 from tests.fixtures.tables.models import Effect
 

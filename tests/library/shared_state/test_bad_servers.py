@@ -11,7 +11,7 @@ import pytest
 from dev.devstack.ports import free_port
 from dev.devstack.redis import RedisServer
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
-from temporal_tenancy.shared_state.store import SharedState, current_shared_state
+from temporal_tenancy.shared_state._store import SharedState, current_shared_state
 
 SECRET = "hunter2"
 

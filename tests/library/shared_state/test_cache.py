@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 
 from dev.devstack.redis import RedisServer
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
-from temporal_tenancy.shared_state import _circuit, cache
-from temporal_tenancy.shared_state.cache import TenantCache, tenant_cache
-from temporal_tenancy.shared_state.errors import SharedStateUnavailable
-from temporal_tenancy.shared_state.store import SharedState, use_shared_state
+from temporal_tenancy.shared_state import _cache, _circuit
+from temporal_tenancy.shared_state._cache import TenantCache, tenant_cache
+from temporal_tenancy.shared_state._errors import SharedStateUnavailable
+from temporal_tenancy.shared_state._store import SharedState, use_shared_state
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.redis import PATIENT, sharing
 
@@ -130,7 +130,7 @@ async def test_a_large_value_is_not_kept(state: SharedState, log_lines: LogLines
     texts = tenant_cache("texts", str, ttl=MINUTE)
     with sharing(state, "acme"):
         await texts.set("old")
-        await texts.set("a" * cache.VALUE_MAX_BYTES)
+        await texts.set("a" * _cache.VALUE_MAX_BYTES)
         assert await texts.get() is None
     assert log_lines.one("cache.value_too_large")["cache"] == "texts"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, TenantInvalid
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.shared_state.keys import platform_key, tenant_key
+from temporal_tenancy.shared_state._keys import platform_key, tenant_key
 
 TENANTS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,8}", fullmatch=True).filter(
     lambda tenant: tenant.lower() != "platform"

@@ -25,10 +25,10 @@ from temporal_tenancy.core.errors import (
 )
 from temporal_tenancy.outbox.tables import LockFence
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
-from temporal_tenancy.shared_state.errors import LockLost, LockTaken, LockUnavailable
-from temporal_tenancy.shared_state.keys import tenant_key
-from temporal_tenancy.shared_state.locks import tenant_lock
-from temporal_tenancy.shared_state.store import SharedState, use_shared_state
+from temporal_tenancy.shared_state._errors import LockLost, LockTaken, LockUnavailable
+from temporal_tenancy.shared_state._keys import tenant_key
+from temporal_tenancy.shared_state._locks import tenant_lock
+from temporal_tenancy.shared_state._store import SharedState, use_shared_state
 from tests.fixtures.postgres import within
 from tests.fixtures.redis import sharing
 from tests.fixtures.tables.models import Effect

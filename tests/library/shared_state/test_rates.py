@@ -13,15 +13,15 @@ from redis.asyncio import Redis
 
 from dev.devstack.redis import RedisServer
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
-from temporal_tenancy.shared_state.errors import RateLimited, RateUnavailable
-from temporal_tenancy.shared_state.rates import (
+from temporal_tenancy.shared_state._errors import RateLimited, RateUnavailable
+from temporal_tenancy.shared_state._rates import (
     Away,
     Rate,
     platform_rate_limit,
     seconds_until_admitted,
     tenant_rate_limit,
 )
-from temporal_tenancy.shared_state.store import SharedState, use_shared_state
+from temporal_tenancy.shared_state._store import SharedState, use_shared_state
 from tests.fixtures.redis import PATIENT, sharing
 
 THREE = Rate(3, timedelta(hours=1))

@@ -10,7 +10,7 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.outbox import enqueue, once
 from temporal_tenancy.postgres.database import Database, tenant_session
-from temporal_tenancy.stores.directory import ControlPlaneStores
+from temporal_tenancy.stores._directory import ControlPlaneStores
 from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.secrets import FileConnectionSecrets
 from temporal_tenancy.stores.sign_up import SignUp

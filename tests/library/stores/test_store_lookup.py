@@ -15,7 +15,7 @@ from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres._acting import acting_for
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
-from temporal_tenancy.stores.directory import ControlPlaneStores
+from temporal_tenancy.stores._directory import ControlPlaneStores
 from temporal_tenancy.stores.errors import ConnectionSecretMissing
 from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.secrets import FileConnectionSecrets

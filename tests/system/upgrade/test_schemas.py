@@ -11,9 +11,9 @@ from psycopg import sql
 from dev.devstack.postgres import DatabaseUrls
 from saas.database.environment import TENANT_DATA
 from temporal_tenancy.lint import catalogue
-from temporal_tenancy.postgres._library_schema import TABLES
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.installation import Installation
+from temporal_tenancy.postgres.library_schema import TABLES
 from temporal_tenancy.postgres.migrations import migrate, pending
 from tests.fixtures.decoys import make_decoys
 from tests.system.upgrade import scenario

@@ -18,9 +18,9 @@ from redis.exceptions import LockError, RedisError
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scoped_value import ScopedValue
 from temporal_tenancy.shared_state._circuit import Circuit
+from temporal_tenancy.shared_state._errors import SharedStateUnavailable
+from temporal_tenancy.shared_state._keys import refuse_workflow_code
 from temporal_tenancy.shared_state._reasons import reason
-from temporal_tenancy.shared_state.errors import SharedStateUnavailable
-from temporal_tenancy.shared_state.keys import refuse_workflow_code
 
 TIMEOUT: Final = timedelta(milliseconds=500)
 CONNECTIONS: Final = 10

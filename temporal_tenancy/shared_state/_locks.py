@@ -20,18 +20,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.errors import ConfigurationError, TenantMismatch
 from temporal_tenancy.core.scope import current_tenant
-from temporal_tenancy.outbox._awaiting import in_block
+from temporal_tenancy.outbox.awaiting import in_block
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.postgres.raw_session import RawSession
-from temporal_tenancy.shared_state._fences import newest_token, take_token
-from temporal_tenancy.shared_state.errors import (
+from temporal_tenancy.shared_state._errors import (
     LockLost,
     LockTaken,
     LockUnavailable,
     SharedStateUnavailable,
 )
-from temporal_tenancy.shared_state.keys import encoded, tenant_key
-from temporal_tenancy.shared_state.store import SharedState, current_shared_state
+from temporal_tenancy.shared_state._fences import newest_token, take_token
+from temporal_tenancy.shared_state._keys import encoded, tenant_key
+from temporal_tenancy.shared_state._store import SharedState, current_shared_state
 
 TTL: Final = timedelta(seconds=30)
 TTL_MIN: Final = timedelta(milliseconds=500)

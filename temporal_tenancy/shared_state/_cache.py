@@ -19,9 +19,9 @@ from redis.commands.core import AsyncScript
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.shared_state._cache_scripts import BEGIN, CLEAR, KEEP
-from temporal_tenancy.shared_state.errors import SharedStateUnavailable
-from temporal_tenancy.shared_state.keys import tenant_key
-from temporal_tenancy.shared_state.store import SharedState, current_shared_state
+from temporal_tenancy.shared_state._errors import SharedStateUnavailable
+from temporal_tenancy.shared_state._keys import tenant_key
+from temporal_tenancy.shared_state._store import SharedState, current_shared_state
 
 VALUE_MAX_BYTES: Final = 256 * 1024
 ENTRIES_MAX: Final = 1_000  # of one tenant's cache of one name

@@ -20,13 +20,13 @@ from limits.aio.strategies import (
 )
 
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.shared_state.errors import (
+from temporal_tenancy.shared_state._errors import (
     RateLimited,
     RateUnavailable,
     SharedStateUnavailable,
 )
-from temporal_tenancy.shared_state.keys import PREFIX, encoded, platform_key, tenant_key
-from temporal_tenancy.shared_state.store import SharedState, current_shared_state
+from temporal_tenancy.shared_state._keys import PREFIX, encoded, platform_key, tenant_key
+from temporal_tenancy.shared_state._store import SharedState, current_shared_state
 
 Away = Literal["allow", "refuse", "local"]
 """What a rate does while Redis is away: admit all, admit nothing, or count in this process."""
