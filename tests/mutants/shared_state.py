@@ -32,7 +32,7 @@ def _compare_without_locking() -> None:
 
 def _leave_the_tenant_out() -> None:
     def key(owner: str, purpose: str, parts: tuple[str, ...]) -> str:
-        return f"tenancy:{keys.encoded((purpose, *parts))}"
+        return f"tenancy:{_keys.encoded((purpose, *parts))}"
 
     replace(_keys, "_key", key)
 
