@@ -19,7 +19,7 @@ import psutil
 
 from dev.devstack.errors import PartMissing, PortInUse
 from dev.devstack.last_words import READ_LINES, Ending, ending, last_words
-from dev.devstack.outside import PORTS_NAME
+from dev.devstack.outside import HEALTH_PORTS_NAME, PORTS_NAME
 from dev.devstack.ports import LOOPBACK
 from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
 from dev.devstack.stack import Stack
@@ -223,8 +223,8 @@ class Program(Started):
             options, environ = self._port_options()
             try:
                 self._run(options, environ)
-            except PortInUse:
-                self._lose_port()
+            except PortInUse as error:
+                self._lose_port(error.port)
             else:
                 self._keep_port()
                 return
@@ -244,8 +244,8 @@ class Program(Started):
         """Returns the options and the variables that say on which port it listens."""
         return [], {"WORKER_HEALTH_PORT": str(self._stack.ports.kept(self.name) or 0)}
 
-    def _lose_port(self) -> None:
-        """Notes that another program has the port that it was given."""
+    def _lose_port(self, port: int) -> None:
+        """Notes that another program has `port`, which it was given."""
         self._stack.ports.forget(self.name)
 
     def _keep_port(self) -> None:
@@ -302,19 +302,25 @@ class Door(Program):
 
     def _port_options(self) -> tuple[list[str], dict[str, str]]:
         port = urlsplit(self._stack.environment()["WEB_URL"]).port
-        return ["--port", str(port)], {"WEB_HEALTH_PORT": "0"}  # with the metrics
+        health = self._stack.ports.kept(HEALTH_PORTS_NAME) or 0  # with the metrics
+        return ["--port", str(port)], {"WEB_HEALTH_PORT": str(health)}
 
-    def _lose_port(self) -> None:
+    def _lose_port(self, port: int) -> None:
+        if port == self._stack.ports.kept(HEALTH_PORTS_NAME):
+            self._stack.ports.forget(HEALTH_PORTS_NAME)
+            return
         outside = self._stack.outside
         if outside is None or outside.web_is_given:
-            port = urlsplit(self._stack.environment()["WEB_URL"]).port
-            raise PortInUse(port or 0, LOOPBACK)
+            raise PortInUse(port, LOOPBACK)
         outside.choose_web_port()
 
     def _keep_port(self) -> None:
         port = urlsplit(str(self.ready["url"])).port
         assert port is not None
         self._stack.ports.keep(PORTS_NAME, port)
+        health = urlsplit(str(self.ready["health"])).port
+        assert health is not None
+        self._stack.ports.keep(HEALTH_PORTS_NAME, health)
 
 
 def make_worker(

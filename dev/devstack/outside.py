@@ -14,6 +14,7 @@ from dev.devstack.started import Started
 
 WEB_PORT: Final = 8000
 PORTS_NAME: Final = "web"
+HEALTH_PORTS_NAME: Final = "web-health"
 
 
 class Outside(Started):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -20,6 +21,7 @@ Handle = WorkflowHandle[Any, Any]  # of a workflow that is known only by its nam
 
 LOOK_INTERVAL: Final = 1.0  # seconds, at first
 MOST_BETWEEN_LOOKS: Final = 5.0  # seconds
+_ATTEMPT: Final = re.compile(r"attempt \d+( of \d+)?")
 
 
 @contextmanager
@@ -90,12 +92,20 @@ async def _hindrances(client: Client, handle: Handle) -> Sequence[str]:
 def _telling(workflow_id: str, *, spinner: bool) -> Iterator[Callable[[Sequence[str]], None]]:
     if not spinner:
         told: set[str] = set()
+        seen: set[str] = set()  # apart from the attempt
 
         def tell(sentences: Sequence[str]) -> None:
             for sentence in sentences:
-                if sentence not in told:
-                    told.add(sentence)
+                if sentence in told:
+                    continue
+                told.add(sentence)
+                rest = _ATTEMPT.sub("", sentence)
+                attempt = _ATTEMPT.search(sentence)
+                if attempt is not None and rest in seen:
+                    say(f"Waiting for {workflow_id}: {attempt[0]}, which failed as before.")
+                else:
                     say(f"Waiting for {workflow_id}: {sentence}")
+                seen.add(rest)
 
         yield tell
         return

@@ -146,13 +146,24 @@ async def _schedules(connection: Temporal) -> list[Check]:
 
 def _declared(documents: Sequence[dict[str, Any]]) -> Check:
     declared = current_program().schedules
+    undeclared = [d["schedule_id"] for d in documents if d["state"] == "undeclared"]
     not_applied = [
-        f"{d['schedule_id']} is {d['state']}" for d in documents if d["state"] != "applied"
+        f"{d['schedule_id']} is {d['state']}"
+        for d in documents
+        if d["state"] not in ("applied", "undeclared")
     ]
+    found = []
     if not_applied:
         apply = quoted("schedules apply")
         hint = f"{quoted('schedules list')} shows how; {apply} puts {declared} in force"
-        return warning("schedules", f"{', '.join(not_applied)}: {hint}.")
+        found.append(f"{', '.join(not_applied)}: {hint}.")
+    if undeclared:
+        found.append(
+            f"{', '.join(undeclared)}: undeclared, so nothing of {declared} names it. Delete it in "
+            'the Web UI, or with "temporal schedule delete".'
+        )
+    if found:
+        return warning("schedules", " ".join(found))
     paused = [d["job"] for d in documents if d["paused"]]
     if paused:
         return warning("schedules", f"{', '.join(paused)}: paused.")

@@ -127,3 +127,16 @@ async def test_a_terminal_shows_them_under_the_spinner(monkeypatch: pytest.Monke
         "ua/area.verb/1 is running",
         "ua/area.verb/1 is running\nwork: attempt 3 of 5, last failed with Away: x\\x1b[2J",
     ]
+
+
+def test_what_fails_as_before_is_not_told_in_full_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(_following, "say", told.append)
+    with _following._telling("ua/area.verb/1", spinner=False) as tell:
+        for attempt, error in ((1, "Away: x"), (1, "Away: x"), (2, "Away: x"), (3, "Lost: y")):
+            tell([f"work: attempt {attempt} of 5, last failed with {error}"])
+    assert told == [
+        "Waiting for ua/area.verb/1: work: attempt 1 of 5, last failed with Away: x",
+        "Waiting for ua/area.verb/1: attempt 2 of 5, which failed as before.",
+        "Waiting for ua/area.verb/1: work: attempt 3 of 5, last failed with Lost: y",
+    ]
