@@ -184,7 +184,7 @@ def in_itself() -> Any:
         ("test.note", {"data": 10**DIGITS}, {}, InvalidPayload),
         ("test.note", {"data": in_lists(0, 3_000)}, {}, InvalidPayload),
         ("test.note", {"data": in_lists(0, DEPTH)}, {}, InvalidPayload),
-        ("test.note", {"data": 10**10_000_000}, {}, InvalidPayload),
+        ("test.note", {"data": 1 << 33_000_000}, {}, InvalidPayload),  # ten million digits
         ("test.note", {"data": many_times(900, 6)}, {}, InvalidPayload),
         ("test.note", {"data": in_itself()}, {}, InvalidPayload),
         ("test.note", {"data": [math.inf]}, {}, InvalidPayload),
