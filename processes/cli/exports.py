@@ -27,7 +27,7 @@ from temporal_tenancy.cli import (
     when,
     where_failed,
 )
-from temporal_tenancy.core import number
+from temporal_tenancy.core import did_you_mean, number
 
 
 async def start(dataset: str, *, tenant: str, format: str, wait: bool, quiet: bool) -> Answer:
@@ -100,8 +100,9 @@ def _one_of(kind: Callable[[str], Any], value: str, hint: str) -> Any:  # a memb
     try:
         return kind(value)
     except ValueError:
-        known = ", ".join(member.value for member in kind)  # type: ignore[attr-defined]
-        raise typer.BadParameter(f"it is one of {known}.", param_hint=hint) from None
+        known = [str(member.value) for member in kind]  # type: ignore[attr-defined]
+        sentence = f"it is one of {', '.join(known)}.{did_you_mean(value, known)}"
+        raise typer.BadParameter(sentence, param_hint=hint) from None
 
 
 _COLUMNS: Final[Mapping[str, Callable[[Export], object]]] = {

@@ -19,6 +19,7 @@ from saas.periods import Day, Month
 from saas.refusals import Refused
 from saas.requests.lists import DOCUMENTS
 from temporal_tenancy import InvalidPayload, current_tenant, read_input
+from temporal_tenancy.core import did_you_mean
 from temporal_tenancy.outbox import enqueue
 
 JOB: Final = "reports.generate"
@@ -126,7 +127,8 @@ def report_parameters(kind: str, parameters: Mapping[str, Any]) -> UsageByRoute 
     """Returns the parameters of a report, checked; raises `InvalidPayload`."""
     found = PARAMETERS.get(kind)
     if found is None:
-        raise InvalidPayload(f"the kind of report is unknown. Use one of {', '.join(PARAMETERS)}.")
+        known = f"Use one of {', '.join(PARAMETERS)}.{did_you_mean(kind, PARAMETERS)}"
+        raise InvalidPayload(f"the kind of report is unknown. {known}")
     return read_input(found, dict(parameters), what=f"the parameters of {kind}")
 
 

@@ -74,7 +74,7 @@ def test_what_fails_to_load_is_tried_again_and_hides_nothing() -> None:
 
 def test_an_unknown_job_names_the_nearest_or_says_that_its_module_is_not_imported() -> None:
     registry = Registry()
-    with pytest.raises(UnknownJob, match=r"This process has none\. Import the module that decl"):
+    with pytest.raises(UnknownJob, match=r"This process has none\. Jobs of a module that is"):
         registry.get_or_raise("a.b")
     registry.add(job("mail.send"))
     with pytest.raises(UnknownJob, match=r"Use one of: mail\.send\. Import the module that decl"):

@@ -260,6 +260,10 @@ def refusals(folder: Path) -> list[tuple[str, str]]:
         ("exports start contacts --tenant asleep", "TenantSuspended: asleep is suspended since"),
         (f"exports start flights {apart}", "UsageError: Invalid value for DATASET: it is one of"),
         (f"exports start contacts {apart} --format xml", "UsageError: Invalid value for --format"),
+        (
+            f"exports start contact {apart}",
+            "UsageError: Invalid value for DATASET: it is one of contacts",
+        ),
         (f"exports show x {apart}", "UsageError: Invalid value for ID: the id of an export is a"),
         (f"exports show {some} {apart}", "ExportNotFound: acme has no export"),
         ("exports list --tenant nobody", "TenantUnknown: there is no tenant nobody."),
