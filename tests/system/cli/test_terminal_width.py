@@ -219,7 +219,7 @@ def cases(letter: str) -> dict[str, Case]:
         "doctor.examine": of("platform jobs", text=lambda: doctor.examine()),
         "api_keys.show_all": of(TENANT, text=lambda: _keys()),
         "exports.show_all": of(RUN_ID, text=lambda: exports.show_all(tenant=TENANT, limit=9)),
-        "exports._shown": of(RUN_ID, text=lambda: exports.show(RUN_ID, tenant=TENANT)),
+        "exports.show": of(RUN_ID, text=lambda: exports.show(RUN_ID, tenant=TENANT)),
         "imports.show_all": of(RUN_ID, text=lambda: imports.show_all(tenant=TENANT, limit=9)),
         "integrations.show_all": of(
             PARTNER, text=lambda: integrations.show_all(tenant=TENANT, limit=9)
@@ -331,6 +331,7 @@ def test_every_table_of_a_command_is_shown_here() -> None:
         "dead_letters.discard",  # a table of ids, workflow ids and states
         "schedules.apply",
         "imports._answer",
+        "exports.start",  # what is shown, without the id
         "integrations.sync",
         "tenants.change",
         "previews._text",

@@ -221,7 +221,8 @@ def show(page: Page, path: str, answers: Answers, *, width: int = 1280) -> None:
             {"name": "people.csv", "mimeType": "text/csv", "buffer": b"email\n"}
         )
         page.locator("#start").click()
-        page.locator("#status:not(:text-is('Uploading'))").wait_for()
+        ended = "#status:visible:not(:text-is('Uploading')), #problem:visible:not(:empty)"
+        page.locator(ended).first.wait_for()
 
 
 def overflow(page: Page) -> int:
