@@ -91,13 +91,13 @@ ROLE_CHECKS: Final = (
             and other.rolname <> 'pg_database_owner'  -- nobody is granted it
             -- The tenant role enters the roles of stores, which are members of their group. The
             -- comments on all of them end with its name; see store_roles.
-            and not (
+            and (
                 shobj_description(other.oid, 'pg_authid') = %(stores)s || runtime.rolname || '.'
                 or shobj_description(other.oid, 'pg_authid')
                         = shobj_description(runtime.oid, 'pg_authid')
                     and shobj_description(other.oid, 'pg_authid')
                         = %(stores)s || regexp_replace(other.rolname, '_stores$', '') || '.'
-            )
+            ) is not true  -- a role without a comment is none of them
         """,
     ),
     Check(
