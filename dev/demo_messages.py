@@ -71,16 +71,15 @@ def _imported(stack: Stack, file: Path) -> Any:  # JSON
     """Imports a file as a person would, with the progress bar."""
     arguments = ["imports", "start", str(file), "--tenant", IMPORTER, "--wait"]
     console.print(f"[dim]$ starter.py {' '.join(arguments)}[/]")
-    done = subprocess.run(
+    subprocess.run(
         [sys.executable, "starter.py", *arguments],
         cwd=HERE,
         env=stack.process_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
+        stdout=subprocess.DEVNULL,
         check=True,
     )
-    import_id = next(word for word in done.stdout.split() if len(word) == 36)
-    return local_saas.starter(stack, "imports", "show", import_id, "--tenant", IMPORTER)
+    [newest] = local_saas.starter(stack, "imports", "list", "--tenant", IMPORTER, "--limit", "1")
+    return newest
 
 
 def _write_contacts(file: Path) -> None:

@@ -89,16 +89,16 @@ NOT_REPLAYED = [
     ("sleep", "time.sleep()", "Use await workflow.sleep(...),"),
     ("random", "random.random()", "Use workflow.random(),"),
     ("uuid", "uuid.uuid4()", "Use workflow.uuid4(),"),
-    ("file", "workflow code uses open (mistaken_jobs.py", "use an activity for files"),
+    ("file", "workflow code uses open (mistaken_jobs.py", "Use an activity for files"),
     (
         "http",
         "workflow code uses urllib.request.urlopen (mistaken_jobs.py, line ",
-        "use an activity for files",
+        "Use an activity for files",
     ),
     (
         "connection",
         "workflow code does input or output with asyncio.open_connection (mistaken_jobs.py",
-        "use an activity",
+        "Use an activity",
     ),
 ]
 BUGS = [
