@@ -195,7 +195,7 @@ class TenantCache(Generic[Value]):
         self, state: SharedState, keys: _Keys, compute: Callable[[], Awaitable[Value]]
     ) -> tuple[Value, bytes]:
         me = uuid4().hex
-        begun = await self._begin(state, keys, me)
+        begun = await self._take_turn(state, keys, me)
         if isinstance(begun, bytes):
             return self._adapter.validate_json(begun), begun
         try:
@@ -209,7 +209,7 @@ class TenantCache(Generic[Value]):
             await self._keep(state, keys, encoded, begun, me)
         return value, encoded
 
-    async def _begin(self, state: SharedState, keys: _Keys, me: str) -> str | bytes:
+    async def _take_turn(self, state: SharedState, keys: _Keys, me: str) -> str | bytes:
         """Waits until this process may compute; returns the generation, or another's value.
 
         It returns '' where Redis is away.

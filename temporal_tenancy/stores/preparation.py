@@ -95,7 +95,7 @@ class Preparation:
         at = hidden(at)
         with connect(self.owner_url) as owner:
             there = self._there(owner)
-            is_new = self._begin(owner, there, name, isolation, region)
+            is_new = self._register(owner, there, name, isolation, region)
             try:
                 if isolation is Isolation.SCHEMA:
                     schema_stores.make(self.owner_url, name, self.application, there)
@@ -145,7 +145,7 @@ class Preparation:
                 try:
                     database_stores.drop(owner, name)
                 except psycopg.Error as error:
-                    self._begin(owner, there, name, Isolation.DATABASE, found[2])
+                    self._register(owner, there, name, Isolation.DATABASE, found[2])
                     raise _failed(name, error, "removed") from error
                 for role in (TENANT, PLATFORM, RELAY):
                     if self.secrets is not None:
@@ -176,7 +176,7 @@ class Preparation:
         schema = schema_in_use(owner, self.installation.schema)
         return replace(self.installation, schema=schema)
 
-    def _begin(
+    def _register(
         self,
         owner: psycopg.Connection[Any],
         there: Installation,

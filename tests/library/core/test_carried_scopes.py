@@ -487,4 +487,5 @@ def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_pass
         "temporal_tenancy/postgres/sql_directory.py",
         "temporal_tenancy/deployments/_released_versions.py",
         "temporal_tenancy/fastapi/_installing.py",
+        "temporal_tenancy/stores/_directory.py",
     }

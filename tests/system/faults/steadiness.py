@@ -25,7 +25,7 @@ UNITS: Final = {MEMORY: 8.0, THREADS: 2.0, HANDLES: 4.0, CONNECTIONS: 3.0}
 RUNS: Final = "runs started"
 TO_ITSELF: Final = "to itself"
 SHOWN: Final = {RUNS, TO_ITSELF}  # judged by nothing
-KB_A_RUN: Final = 50.0  # of its memory; 25 were measured
+KB_A_RUN: Final = 50.0  # of its memory; twice the rise of a soak whose runs were estimated
 
 
 @dataclass
