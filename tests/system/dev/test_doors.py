@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 ENVIRON = {k: v for k, v in os.environ.items() if not k.endswith("DATABASE_URL")}
 
 # In seconds. On a machine whose processors others keep busy all of it takes ten times as long as
-# on an idle one. A program that waits says so every 10 s, so that one that says nothing is stuck.
+# on an idle one. `make dev` says every 10 s that it waits; the demo waits for a year's backfill.
 SILENCE = 600.0
 LONGEST = 1200.0  # that one step may take, such as until everything runs
 COMMAND = 300.0  # that a command beside it may take
