@@ -23,7 +23,7 @@ SOURCES = [
     *(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")),
 ]
 ALLOWED = {
-    "create_async_engine": {"temporal_tenancy/postgres/database.py"},  # of the runtime roles
+    "create_async_engine": {"temporal_tenancy/postgres/_engines.py"},  # of the runtime roles
     "create_engine": {
         "temporal_tenancy/postgres/migrations.py",  # of the owner
         "temporal_tenancy/testing/leaks/_observing.py",  # of a superuser, in tests
