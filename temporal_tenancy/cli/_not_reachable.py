@@ -85,7 +85,7 @@ def reaching(
         if is_throttled(error):
             server = "the Temporal server" if address is None else _server(address)
             raise NotReachable(
-                f"{server} gets more requests than it answers: {_first_line(error)}. Wait a "
+                f"{server} is asked more than it answers: {_first_line(error)}. Wait a "
                 "minute, and repeat this."
             ) from None
         if is_namespace_missing(error):

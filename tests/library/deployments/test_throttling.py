@@ -108,7 +108,7 @@ async def test_a_server_that_goes_on_refusing_is_said_to_be_asked_too_often(
     with pytest.raises(NotReachable) as refused, reaching():
         await commands.show_all(None)
     assert refused.value.message == (
-        f"the Temporal server gets more requests than it answers: {SAID}. Wait a minute, and "
+        f"the Temporal server is asked more than it answers: {SAID}. Wait a minute, and "
         "repeat this."
     )
     code, kind, _ = _classified(refused.value)

@@ -24,9 +24,9 @@ HERE = Path(__file__).parent
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SENTENCE: Final = (
     r"(?P<of>[\w.]+) needs (sqlalchemy|psycopg|alembic|typer|rich|"
-    r"django|asgiref|fastapi|prometheus_client|opentelemetry|sentry_sdk), "
+    r"django|asgiref|fastapi|prometheus_client|opentelemetry|sentry_sdk|redis|limits), "
     r"which is not installed\. "
-    r"Run pip install 'temporal-tenancy\[(postgres|django|fastapi|metrics|tracing)\]'\."
+    r"Run pip install 'temporal-tenancy\[(postgres|django|fastapi|metrics|redis|tracing)\]'\."
 )
 
 # Every public name of the wheel: None where it can be imported, else what it says.
@@ -112,6 +112,7 @@ def test_it_says_what_it_is(wheel: Path) -> None:
         "fastapi",
         "metrics",
         "postgres",
+        "redis",
         "testing",
         "tracing",
     ]
@@ -169,7 +170,7 @@ def test_the_extra_brings_the_database(
     run(python, "-c", MIGRATE, *urls, cwd=tmp_path)
     found = json.loads(run(python, "-c", NAMES, cwd=tmp_path))
     # These have extras of their own.
-    rooms = ("testing", "django", "fastapi", "metrics", "tracing")
+    rooms = ("testing", "django", "fastapi", "metrics", "shared_state", "tracing")
     more = tuple(f"temporal_tenancy.{room}" for room in rooms)
     assert {name for name, said in found.items() if said} <= {
         name for name in found if name.startswith(more)
