@@ -77,7 +77,7 @@ def test_an_unknown_job_names_the_nearest_or_says_that_its_module_is_not_importe
     with pytest.raises(UnknownJob, match=r"This process has none\. Jobs of a module that is"):
         registry.get_or_raise("a.b")
     registry.add(job("mail.send"))
-    with pytest.raises(UnknownJob, match=r"Use one of: mail\.send\. Import the module that decl"):
+    with pytest.raises(UnknownJob, match=r"Use one of: mail\.send\. Jobs of a module that"):
         registry.get_or_raise("x.y")
     with pytest.raises(UnknownJob, match=r"'mial\.send' is not a job\. Did you mean \"mail\.send"):
         registry.get_or_raise("mial.send")
