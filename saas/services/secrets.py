@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
-import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from temporalio.exceptions import ApplicationError
 
 from saas.settings import load_settings
 from temporal_tenancy import ConfigurationError, current_tenant, tenant_folder
 from temporal_tenancy.core import never_repeat
+from temporal_tenancy.stores import SecretFile, secret_folder
 
 SECRET_MAX_BYTES: Final = 64 * 1024
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # rules out ".."
 
 
 class SecretMissing(ApplicationError):
@@ -64,21 +60,18 @@ class SecretStore:
 
     def find(self, name: str) -> str | None:
         """Like `get`, but returns None if the tenant has no credential of that name."""
-        path = self._path(name)
+        file = self._file(name)
         try:
-            with path.open("rb") as file:
-                content = file.read(SECRET_MAX_BYTES + 1)
-            if len(content) > SECRET_MAX_BYTES:
-                raise ValueError
-            value = content.decode().rstrip("\r\n")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            content = file.read()
         # The original messages may contain a part of the credential.
         except (OSError, ValueError):
             raise SecretMissing(
                 f'the credential "{name}" of {current_tenant()} cannot be read. '
                 f"Store it alone in a file, as UTF-8 text of at most {SECRET_MAX_BYTES:,} bytes."
             ) from None
+        if content is None:
+            return None
+        value = content.rstrip("\r\n")
         never_repeat(value)
         return value or None
 
@@ -89,41 +82,28 @@ class SecretStore:
             SecretRefused: the store cannot be written, or the value could not be read back.
             ScopeMissing, ValueError: as for `get`.
         """
-        path = self._path(name)
+        file = self._file(name)
         if value != value.rstrip("\r\n") or not value or len(value.encode()) > SECRET_MAX_BYTES:
             raise SecretRefused(
                 f"a credential is text of 1 to {SECRET_MAX_BYTES:,} bytes that does not end with a "
                 "line end."
             )
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, written = tempfile.mkstemp(prefix=".", dir=path.parent)  # with mode 0600
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(value.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(written, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(written)
-                raise
+            file.write(value)
         except OSError as error:
             raise _not_written(error) from None
 
     def remove(self, name: str) -> None:
         """Deletes a credential of the current tenant if it exists; raises the errors of `put`."""
+        file = self._file(name)
         try:
-            self._path(name).unlink(missing_ok=True)
-        except NotADirectoryError:
-            return
+            file.remove()
         except OSError as error:
             raise _not_written(error) from None
 
-    def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be the name of a credential: a-z 0-9 _ - and dots.")
-        return self._folder / tenant_folder(current_tenant()) / name
+    def _file(self, name: str) -> SecretFile:
+        folder = self._folder / tenant_folder(current_tenant())
+        return SecretFile.of(folder, name, what="a credential", max_bytes=SECRET_MAX_BYTES)
 
 
 def _not_written(error: OSError) -> SecretRefused:
@@ -145,7 +125,7 @@ def current_secrets() -> SecretStore:
 
 @cache
 def _store(url: str) -> SecretStore:
-    parsed = urlsplit(url)
-    if parsed.scheme != "file" or parsed.netloc not in ("", "localhost") or not parsed.path:
+    folder = secret_folder(url)
+    if folder is None:
         raise ConfigurationError("SECRETS_URL must be file:///folder, with one folder per tenant.")
-    return SecretStore(Path(unquote(parsed.path)))
+    return SecretStore(folder)

@@ -8,6 +8,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.stores._directory import ControlPlaneStores
+    from temporal_tenancy.stores._secret_files import SecretFile, secret_folder
     from temporal_tenancy.stores.errors import (
         ConnectionSecretMissing,
         NoStoreFree,
@@ -44,6 +45,7 @@ __all__ = [
     "Placement",
     "PlacementPolicy",
     "Preparation",
+    "SecretFile",
     "SignUp",
     "StoreDraining",
     "StoreExists",
@@ -57,6 +59,7 @@ __all__ = [
     "StoreUnreachable",
     "Stores",
     "UpgradedStores",
+    "secret_folder",
     "upgrade_stores",
 ]
 
@@ -71,6 +74,7 @@ _WHERE: Final = {
     "Placement": "placement",
     "PlacementPolicy": "placement",
     "Preparation": "preparation",
+    "SecretFile": "_secret_files",
     "SignUp": "sign_up",
     "StoreDraining": "errors",
     "StoreExists": "errors",
@@ -84,6 +88,7 @@ _WHERE: Final = {
     "StoreUnreachable": "errors",
     "Stores": "registry",
     "UpgradedStores": "upgrading",
+    "secret_folder": "_secret_files",
     "upgrade_stores": "upgrading",
 }
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import unquote, urlsplit
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.redaction import never_repeat
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.secret_texts import hidden
+from temporal_tenancy.stores._secret_files import SecretFile, secret_folder
 from temporal_tenancy.stores.errors import ConnectionSecretMissing
 
 URL_MAX_BYTES: Final = 16 * 1024
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")  # rules out ".."
 
 # The ends of the names of a store's connections, one for each runtime role.
 TENANT: Final = "tenant"
@@ -64,28 +60,25 @@ class FileConnectionSecrets:
 
         Raises `ConfigurationError` for any other URL.
         """
-        parsed = urlsplit(url)
-        if parsed.scheme != "file" or parsed.netloc not in ("", "localhost") or not parsed.path:
+        folder = secret_folder(url)
+        if folder is None:
             raise ConfigurationError(
                 f"{setting} must be file:///folder, with one file for each connection."
             )
-        return cls(Path(unquote(parsed.path)))
+        return cls(folder)
 
     async def url(self, name: str) -> str:
         """As in `ConnectionSecrets`; ValueError if `name` is not a valid name."""
-        path = self._path(name)
+        file = self._file(name)
         try:
-            with path.open("rb") as file:
-                content = file.read(URL_MAX_BYTES + 1)
-            if len(content) > URL_MAX_BYTES:
-                raise ValueError
-            url = hidden(content.decode().strip())
+            content = file.read()
+            if content is None:
+                raise ConnectionSecretMissing(
+                    f'the secret store has no connection "{name}". Put its URL into a file of '
+                    "that name."
+                )
+            url = hidden(content.strip())
             parsed = database_url(url)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ConnectionSecretMissing(
-                f'the secret store has no connection "{name}". Put its URL into a file of that '
-                "name."
-            ) from None
         # The original messages may contain a part of the URL.
         except (OSError, ValueError):
             raise ConnectionSecretMissing(
@@ -98,36 +91,22 @@ class FileConnectionSecrets:
 
     def put(self, name: str, url: str) -> None:
         """Stores a URL in a file that this user alone can read."""
-        path = self._path(name)
+        file = self._file(name)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, written = tempfile.mkstemp(prefix=".", dir=path.parent)  # with mode 0600
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(url.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(written, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(written)
-                raise
+            file.write(url)
         except OSError as error:
             raise _not_written(error) from None
 
     def remove(self, name: str) -> None:
         """Deletes the file, if there is one."""
+        file = self._file(name)
         try:
-            self._path(name).unlink(missing_ok=True)
-        except NotADirectoryError:
-            return
+            file.remove()
         except OSError as error:
             raise _not_written(error) from None
 
-    def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be the name of a connection: a-z 0-9 _ - and dots.")
-        return self._folder / name
+    def _file(self, name: str) -> SecretFile:
+        return SecretFile.of(self._folder, name, what="a connection", max_bytes=URL_MAX_BYTES)
 
 
 def _not_written(error: OSError) -> ConfigurationError:
