@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from dev.devstack.errors import PartMissing
 from dev.devstack.last_words import READ_LINES, last_words
@@ -63,12 +63,15 @@ class Restarts:
     reread: float = 1.0  # between two looks at the sources, while a program waits for them
 
 
+_Kind = TypeVar("_Kind", bound=Part)
+
+
 @dataclass(eq=False)
-class _Watched:
+class _Watched(Generic[_Kind]):
     """What the supervisor knows about a part."""
 
     name: str
-    part: Part
+    part: _Kind
     code: Snapshot  # the sources when it was last started
     deaths: int = 0  # in a row
     began: float = field(default_factory=time.monotonic)  # when it last started
@@ -121,7 +124,6 @@ class Supervisor:
         code = sources.snapshot() if code is None else code
         self._servers = [_Watched(name, part, code) for name, part in servers.items()]
         self._programs = [_Watched(name, part, code) for name, part in programs.items()]
-        self._by_name = programs
         self._progress = progress
         self._addresses = addresses
         self._moved = moved
@@ -168,10 +170,10 @@ class Supervisor:
             self._move()
 
     @property
-    def _all(self) -> list[_Watched]:
+    def _all(self) -> list[_Watched[Any]]:
         return [*self._servers, *self._programs]
 
-    def _look(self, watched: _Watched) -> None:
+    def _look(self, watched: _Watched[Any]) -> None:
         now = time.monotonic()
         if watched.starting is not None:
             if watched.starting.done():
@@ -188,7 +190,7 @@ class Supervisor:
         elif watched.due <= now and not self._away(watched):
             self._start(watched)
 
-    def _away(self, watched: _Watched) -> list[str]:
+    def _away(self, watched: _Watched[Any]) -> list[str]:
         """Returns the servers that a program needs and that do not run; none for a server."""
         if watched in self._servers:
             return []
@@ -214,12 +216,12 @@ class Supervisor:
             if changes.get(watched.name):
                 self._revive(watched)
 
-    def _revive(self, watched: _Watched) -> None:
+    def _revive(self, watched: _Watched[Any]) -> None:
         """Starts a program as if it had not died before."""
         watched.given_up, watched.deaths, watched.is_changed = False, 0, True
         self._start(watched)
 
-    def _notice(self, watched: _Watched) -> None:
+    def _notice(self, watched: _Watched[Any]) -> None:
         how = watched.part.how_it_ended()
         if away := self._away(watched):
             self._wait_for_servers(watched, how, away)
@@ -229,14 +231,14 @@ class Supervisor:
         if not watched.given_up:
             watched.code = self._sources.snapshot()  # the next start has all changes until now
 
-    def _wait_for_servers(self, watched: _Watched, how: str, away: Sequence[str]) -> None:
+    def _wait_for_servers(self, watched: _Watched[Any], how: str, away: Sequence[str]) -> None:
         run = "runs" if len(away) == 1 else "run"
         self._progress.say(
             f"{_now()} {watched.title} {how}. It starts again once {' and '.join(away)} {run}."
         )
         watched.due = time.monotonic()
 
-    def _start(self, watched: _Watched) -> None:
+    def _start(self, watched: _Watched[Any]) -> None:
         """Starts a server, or begins to start a program."""
         watched.code = self._sources.snapshot()
 
@@ -249,7 +251,7 @@ class Supervisor:
         else:
             watched.starting = begin(start, watched.name)
 
-    def _finish(self, watched: _Watched, outcome: Callable[[], object]) -> None:
+    def _finish(self, watched: _Watched[Any], outcome: Callable[[], object]) -> None:
         """Notes how the start of a part has gone; `outcome` raises why it has failed."""
         watched.starting = None
         try:
@@ -279,7 +281,7 @@ class Supervisor:
             if watched.given_up and not self._away(watched):
                 self._revive(watched)
 
-    def _failed(self, watched: _Watched, how: str, last_lines: Sequence[str]) -> None:
+    def _failed(self, watched: _Watched[Any], how: str, last_lines: Sequence[str]) -> None:
         watched.deaths += 1
         tries = self._restarts.pauses
         tried = number(len(tries), "try", "tries")
@@ -311,7 +313,7 @@ class Supervisor:
         going_on = [
             watched
             for watched in self._programs
-            if not watched.given_up and self._by_name[watched.name].has_old_addresses
+            if not watched.given_up and watched.part.has_old_addresses
         ]
         if going_on:
             self._progress.say(

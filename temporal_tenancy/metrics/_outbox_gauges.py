@@ -29,6 +29,7 @@ from temporal_tenancy.outbox.relay.queue import waiting_tenants
 from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageStatus
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
+from temporal_tenancy.postgres.tenant_walk import tenants_with
 
 ROWS: Final = 100_000
 """How many messages, and how many dead letters, are counted by the scan, and after it in shares."""
@@ -124,24 +125,7 @@ _LETTERS_OF: Final = library_text(f"""
     ) as counted
     group by tenants.tenant_id, counted.job
 """)
-_LETTER_TENANTS: Final = library_text(f"""
-    with recursive tenants as (
-        (
-            select tenant_id from tenancy.dead_letters
-            where {IS_OPEN} and tenant_id > :after
-            order by tenant_id limit 1
-        )
-        union all
-        select (
-            select tenant_id from tenancy.dead_letters
-            where {IS_OPEN} and tenant_id > tenants.tenant_id
-            order by tenant_id limit 1
-        )
-        from tenants
-        where tenants.tenant_id is not null
-    )
-    select tenant_id from tenants where tenant_id is not null limit :limit
-""")
+_LETTER_TENANTS: Final = tenants_with("tenancy.dead_letters", IS_OPEN)
 
 
 class _Budget:

@@ -29,6 +29,7 @@ from temporal_tenancy.outbox.transitions import (
 )
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
+from temporal_tenancy.postgres.tenant_walk import tenants_with
 
 # The planner must use the index whatever the last ANALYZE saw: the table is empty one moment and
 # has a million rows the next. It must look up picked rows one by one: it overestimates how many
@@ -59,24 +60,7 @@ _RETURNED: Final = f"{_OTHERS}, {PAYLOAD_TEXT} as payload"
 _BLIND: Final = f"{_OTHERS}, '{UNKNOWN}' as payload"
 _TAKE: Final = f"update tenancy.outbox_messages as m set {CLAIMED}"
 
-_TENANTS: Final = library_text(f"""
-    with recursive waiting as (
-        (
-            select tenant_id from tenancy.outbox_messages
-            where {IS_WAITING} and tenant_id > :after
-            order by tenant_id limit 1
-        )
-        union all
-        select (
-            select tenant_id from tenancy.outbox_messages
-            where {IS_WAITING} and tenant_id > waiting.tenant_id
-            order by tenant_id limit 1
-        )
-        from waiting
-        where waiting.tenant_id is not null
-    )
-    select tenant_id from waiting where tenant_id is not null limit :limit
-""")
+_TENANTS: Final = tenants_with("tenancy.outbox_messages", IS_WAITING)
 
 _CLAIM: Final = f"""
     with picked as materialized (
