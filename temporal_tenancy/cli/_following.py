@@ -91,21 +91,18 @@ async def _hindrances(client: Client, handle: Handle) -> Sequence[str]:
 @contextmanager
 def _telling(workflow_id: str, *, spinner: bool) -> Iterator[Callable[[Sequence[str]], None]]:
     if not spinner:
-        told: set[str] = set()
-        seen: set[str] = set()  # apart from the attempt
+        told: dict[str, str] = {}  # the last attempt, by the rest of the sentence
 
         def tell(sentences: Sequence[str]) -> None:
             for sentence in sentences:
-                if sentence in told:
-                    continue
-                told.add(sentence)
-                rest = _ATTEMPT.sub("", sentence)
-                attempt = _ATTEMPT.search(sentence)
-                if attempt is not None and rest in seen:
-                    say(f"Waiting for {workflow_id}: {attempt[0]}, which failed as before.")
-                else:
+                found = _ATTEMPT.search(sentence)
+                attempt, rest = found[0] if found else "", _ATTEMPT.sub("", sentence)
+                before = told.get(rest)
+                told[rest] = attempt
+                if before is None:
                     say(f"Waiting for {workflow_id}: {sentence}")
-                seen.add(rest)
+                elif before != attempt:
+                    say(f"Waiting for {workflow_id}: {attempt}, which failed as before.")
 
         yield tell
         return
