@@ -17,7 +17,6 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 
 TLS: Final = "TEMPORAL_TLS"
-API_KEY: Final = "TEMPORAL_API_KEY"
 CONFIG_FILE: Final = "TEMPORAL_CONFIG_FILE"
 PROFILE: Final = "TEMPORAL_PROFILE"
 DEFAULT_ADDRESS: Final = "localhost:7233"  # the SDK's default

@@ -179,11 +179,6 @@ class Database:
         return self._tenant
 
     @property
-    def has_stores(self) -> bool:
-        """Whether tenants may have stores of their own."""
-        return self._stores is not None
-
-    @property
     def has_control_plane(self) -> bool:
         """Whether it was given the platform's URL."""
         return self._platform is not None
