@@ -144,18 +144,19 @@ async def change(
 
 
 async def show_all(status: str | None) -> Answer:
-    """Lists the tenants, or those with one of the statuses."""
+    """Lists the tenants, or those with one of the statuses; their stores if one has its own."""
     async with control_plane() as database:
         wanted = arguments.statuses(status)
         tenants = [tenant async for tenant in each_tenant(database, wanted)]
-    rows = [
-        (t.id, t.name, t.status, _day(t), t.plan.id, t.time_zone, t.isolation, t.store)
-        for t in tenants
-    ]
+    columns = ["tenant", "name", "status", "since", "plan", "time zone"]
+    rows = [[t.id, t.name, t.status, _day(t), t.plan.id, t.time_zone] for t in tenants]
+    if any(tenant.isolation is not Isolation.SHARED for tenant in tenants):
+        columns += ["isolation", "store"]
+        rows = [[*row, t.isolation, t.store] for row, t in zip(rows, tenants, strict=True)]
     return Answer(
         [_document(tenant) for tenant in tenants],
         table(
-            ("tenant", "name", "status", "since", "plan", "time zone", "isolation", "store"),
+            columns,
             rows,
             empty="No tenant has such a status." if wanted else "There are no tenants.",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def other_database(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
 async def test_stores_are_prepared_given_out_drained_and_removed(
     starter: Starter, owners: dict[str, str]
 ) -> None:
+    assert (await starter("tenants", "add", "plain")).code == 0
+    one = await starter("tenants", "list")
+    assert "isolation" not in one.out, one.out  # all share one store
     added = await starter("stores", "add", "--count", "2", "--region", "eu", "--json", **owners)
     assert added.code == 0, added.err
     names = sorted(each["name"] for each in added.document)
@@ -44,6 +48,8 @@ async def test_stores_are_prepared_given_out_drained_and_removed(
     assert store in names
     assert tenant.document["isolation"] == "schema"
     [other] = set(names) - {store}
+    everybody = await starter("tenants", "list")
+    assert re.search(rf"^acme .* schema +{store}$", everybody.out, re.M), everybody.out
     shown = await starter("tenants", "show", "acme")
     assert store in shown.out
     listed = await starter("stores", "list", "--json")
