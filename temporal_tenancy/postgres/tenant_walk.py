@@ -15,7 +15,7 @@ def tenants_with(table: str, condition: str) -> LibraryText:
         condition: SQL that the rows meet.
     """
     return library_text(f"""
-        with recursive tenants as (
+        with recursive found as (
             (
                 select tenant_id from {table}
                 where {condition} and tenant_id > :after
@@ -24,11 +24,11 @@ def tenants_with(table: str, condition: str) -> LibraryText:
             union all
             select (
                 select tenant_id from {table}
-                where {condition} and tenant_id > tenants.tenant_id
+                where {condition} and tenant_id > found.tenant_id
                 order by tenant_id limit 1
             )
-            from tenants
-            where tenants.tenant_id is not null
+            from found
+            where found.tenant_id is not null
         )
-        select tenant_id from tenants where tenant_id is not null limit :limit
+        select tenant_id from found where tenant_id is not null limit :limit
     """)  # noqa: S608  # both are the library's own text

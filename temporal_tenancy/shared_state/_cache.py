@@ -219,17 +219,19 @@ class TenantCache(Generic[Value]):
         while True:
             takes_over = loop.time() >= until
             arguments = [uuid4().hex, self._ttl, me, _milliseconds(COMPUTING), int(takes_over)]
-            begin = partial(_run, BEGIN, [keys.generation, keys.flight], arguments)
+            names = [keys.generation, keys.flight, keys.entry]
             try:
-                generation, mine = await state.call(begin)
+                generation, mine, entry = await state.call(partial(_run, BEGIN, names, arguments))
             except SharedStateUnavailable:
                 return ""
+            found = _value(entry, generation)
+            if self._decoded(found) is not MISS:
+                if mine:
+                    await self._give_up(state, keys)
+                return cast("bytes", found)
             if mine:
                 return str(generation.decode())
             await asyncio.sleep(POLL)
-            found = await self._read(state, keys)
-            if found is not None and self._decoded(found) is not MISS:
-                return found
 
     async def _give_up(self, state: SharedState, keys: _Keys) -> None:
         with suppress(SharedStateUnavailable):
@@ -242,11 +244,7 @@ class TenantCache(Generic[Value]):
             )
         except SharedStateUnavailable:
             return None
-        entry, generation = found
-        if entry is None or generation is None or not entry.startswith(generation + b":"):
-            return None
-        value: bytes = entry[len(generation) + 1 :]
-        return value
+        return _value(*found)
 
     async def _keep(
         self, state: SharedState, keys: _Keys, encoded: bytes, generation: str, computed_by: str
@@ -294,6 +292,13 @@ async def _run(text: str, keys: list[str], arguments: list[Any], client: Redis) 
     if script is None:
         script = _scripts[text] = client.register_script(text)
     return await script(keys=keys, args=arguments, client=client)
+
+
+def _value(entry: bytes | None, generation: bytes | None) -> bytes | None:
+    """Returns the value of an entry; None if there is none of this generation."""
+    if entry is None or generation is None or not entry.startswith(generation + b":"):
+        return None
+    return entry[len(generation) + 1 :]
 
 
 def _milliseconds(duration: timedelta) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# KEYS: generation, flight. ARGV: a new generation, its milliseconds, who computes, for how many
-# milliseconds, and 1 to take over from another. Returns the generation, and whether to compute.
+# KEYS: generation, flight, entry. ARGV: a new generation, its milliseconds, who computes, for how
+# many milliseconds, and 1 to take over from another. Returns the generation, whether it is one's
+# turn, and the entry: another may have kept one since it was last read.
 BEGIN: Final = """
 local generation = redis.call('get', KEYS[1])
 if not generation then
@@ -22,7 +23,7 @@ if ARGV[5] == '1' then
 else
     mine = redis.call('set', KEYS[2], ARGV[3], 'nx', 'px', ARGV[4])
 end
-return {generation, mine and 1 or 0}
+return {generation, mine and 1 or 0, redis.call('get', KEYS[3])}
 """
 
 # KEYS: entry, generation, index, flight. ARGV: the value, milliseconds, the most entries, a

@@ -167,6 +167,28 @@ async def test_one_computes_for_all(state: SharedState) -> None:
     assert len({id(each) for each in found}) == 20  # none can change another's
 
 
+async def test_who_read_before_another_kept_a_value_finds_it(
+    state: SharedState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, has_read, go = state.call, asyncio.Event(), asyncio.Event()
+
+    async def slowly(call: Callable[[Redis], Awaitable[object]]) -> object:
+        answer = await ask(call)
+        if not has_read.is_set():
+            has_read.set()
+            await go.wait()
+        return answer
+
+    monkeypatch.setattr(state, "call", slowly)
+    with sharing(state, "acme"):
+        late = asyncio.ensure_future(PRICES.get_or_compute(_price(2), "seat"))
+        await has_read.wait()
+        assert (await PRICES.get_or_compute(_price(1), "seat")).cents == 1
+        go.set()
+        assert (await late).cents == 1
+        assert (await PRICES.get_or_compute(_price(3), "seat")).cents == 1
+
+
 async def test_one_process_computes_for_the_others(state: SharedState, redis_url: str) -> None:
     computing, go = asyncio.Event(), asyncio.Event()
     another = SharedState(redis_url, timeout=PATIENT)
