@@ -134,4 +134,4 @@ def report_parameters(kind: str, parameters: Mapping[str, Any]) -> UsageByRoute 
 
 def report_not_found(report_id: str) -> ReportNotFound:
     """Returns the error for a report that the current tenant does not have."""
-    return ReportNotFound(f"{current_tenant()} has no report {report_id!r}. Request a new one.")
+    return ReportNotFound(f"{current_tenant()} has no report {report_id}. Request a new one.")

@@ -1,4 +1,4 @@
-"""Places in the application's code, as errors name them: `evening.py, line 34, in run`."""
+"""Places in the application's code, as errors name them: `jobs/evening.py, line 34, in run`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,16 @@ _PLACE: Final = re.compile(r"\([^\s()]+\.py, line \d+(?:, in \w+)?\)")
 def place(filename: str, line: int, function: str = "") -> str:
     """Returns a place in words; `function` is left out if it is empty or a module's own code."""
     within = f", in {function}" if function and not function.startswith("<") else ""
-    return f"{PurePath(filename).name}, line {line}{within}"
+    return f"{_in_the_application(filename)}, line {line}{within}"
+
+
+def _in_the_application(filename: str) -> str:
+    """Returns a file's path from the folder that it is imported from; no machine's folders."""
+    path = PurePath(filename)
+    roots = [root for root in map(PurePath, sys.path) if root.parts and path.is_relative_to(root)]
+    if not roots:
+        return path.name
+    return path.relative_to(max(roots, key=lambda root: len(root.parts))).as_posix()
 
 
 def place_of(error: BaseException) -> str | None:

@@ -14,7 +14,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from types import FunctionType, ModuleType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -170,7 +169,7 @@ class _Source:
             file = inspect.getsourcefile(target) or "?"
         except (OSError, TypeError, SyntaxError, ValueError):
             return None
-        return cls(target, tree, PurePath(file).name, first)
+        return cls(target, tree, file, first)
 
     def place(self, node: ast.expr | ast.stmt) -> str:
         functions = [

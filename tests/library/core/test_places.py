@@ -15,6 +15,7 @@ import pytest
 from temporal_tenancy.core.places import (
     expression_of,
     names_place,
+    place,
     place_of,
     place_of_caller,
     with_place,
@@ -89,7 +90,23 @@ def test_a_place_is_the_applications_own(
     if folder == "app":
         assert (place_of(error), expression_of(error)) == (place, expression)
     else:  # the test's own frame is the innermost of an application's
-        assert str(place_of(error)).startswith("test_places.py, line ")
+        assert str(place_of(error)).startswith("tests/library/core/test_places.py, line ")
+
+
+@pytest.mark.parametrize(
+    ("filename", "shown"),
+    [
+        ("app/workflows/evening.py", "workflows/evening.py, line 3"),
+        ("app/jobs/lib/evening.py", "evening.py, line 3"),  # `lib` is a folder to import from, too
+        ("elsewhere/private/evening.py", "evening.py, line 3"),
+    ],
+)
+def test_a_place_is_told_from_where_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filename: str, shown: str
+) -> None:
+    for folder in ("app", "app/jobs/lib"):
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    assert place(str(tmp_path / filename), 3) == shown
 
 
 def test_a_sentence_names_one_place_at_most() -> None:

@@ -84,7 +84,7 @@ def test_a_misspelled_member_says_which_was_meant_and_where(
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         getattr(enumeration, name)
-    place = f"(test_spelling.py, line {caught.traceback[0].lineno + 1}, in "
+    place = f"(tests/library/core/test_spelling.py, line {caught.traceback[0].lineno + 1}, in "
     assert str(caught.value).startswith(f"{says} {place}")
     assert not hasattr(enumeration, name)
     assert getattr(enumeration, "_missing_", None) is not None

@@ -51,7 +51,7 @@ def test_every_method_that_has_to_be_awaited_is_tried_here() -> None:
 async def test_a_call_that_is_not_awaited_rolls_its_block_back(
     database: Database, name: str
 ) -> None:
-    place = r"\(test_missing_awaits\.py, line \d+, in called\)"
+    place = r"\(tests/library/postgres/test_missing_awaits\.py, line \d+, in called\)"
     with within(database, "acme"):
         with pytest.raises(NotAwaited, match=rf"session\.{name}\(\) {place} was called"):  # noqa: PT012
             async with tenant_session() as session:
@@ -63,7 +63,9 @@ async def test_a_call_that_is_not_awaited_rolls_its_block_back(
 
 
 async def test_a_platforms_session_does_so_too(database: Database) -> None:
-    with pytest.raises(NotAwaited, match=r"session\.execute\(\) \(test_missing_awaits\.py"):
+    with pytest.raises(
+        NotAwaited, match=r"session\.execute\(\) \(tests/.*/test_missing_awaits\.py"
+    ):
         async with database.platform_session("a test") as session:
             rows = session.execute(text("select 1"))
     assert rows is not None

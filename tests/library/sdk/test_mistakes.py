@@ -63,7 +63,11 @@ async def start(client: Client, queue: str, how: str, **more: Any) -> WorkflowHa
             "InvalidPayload",
             "the input of the activity take_text, called by mistake.make, does not fit: ",
         ),
-        ("foreign child", "TenantMismatch", "says globex. (mistaken_jobs.py, line "),
+        (
+            "foreign child",
+            "TenantMismatch",
+            "says globex. (tests/fixtures/jobs/mistaken_jobs",
+        ),
         ("result of an activity", "TooLarge", "the activity make_text"),
         ("heartbeat", "TooLarge", "the activity beat_text"),
         ("input of an activity", "TooLarge", "of mistake.make"),
@@ -83,27 +87,35 @@ async def test_a_mistake_fails_the_run_with_what_to_do(
 
 
 NOT_REPLAYED = [
-    ("now", "datetime.datetime.now() (mistaken_jobs.py, line ", ", in run), which gives"),
+    (
+        "now",
+        "datetime.datetime.now() (tests/fixtures/jobs/",
+        ", in run), which gives",
+    ),
     ("today", "datetime.date.today()", "Use workflow.now(),"),
     ("time", "time.time()", "Use workflow.time(),"),
     ("sleep", "time.sleep()", "Use await workflow.sleep(...),"),
     ("random", "random.random()", "Use workflow.random(),"),
     ("uuid", "uuid.uuid4()", "Use workflow.uuid4(),"),
-    ("file", "workflow code uses open (mistaken_jobs.py", "Use an activity for files"),
+    (
+        "file",
+        "workflow code uses open (tests/fixtures/jobs/",
+        "Use an activity for files",
+    ),
     (
         "http",
-        "workflow code uses urllib.request.urlopen (mistaken_jobs.py, line ",
+        "workflow code uses urllib.request.urlopen (tests/fixtures/jobs/mistaken_jobs.py, line ",
         "Use an activity for files",
     ),
     (
         "connection",
-        "workflow code does input or output with asyncio.open_connection (mistaken_jobs.py",
+        "workflow code does input or output with asyncio.open_connection (tests/fixtures/jobs/",
         "Use an activity",
     ),
 ]
 BUGS = [
-    ("bug", "KeyError", r"'plan' \(mistaken_jobs\.py, line \d+, in run\)"),
-    ("assertion", "AssertionError", r"\(mistaken_jobs\.py, line \d+, in run\)"),
+    ("bug", "KeyError", r"'plan' \(tests/fixtures/jobs/mistaken_jobs\.py, line \d+, in run\)"),
+    ("assertion", "AssertionError", r"\(tests/fixtures/jobs/mistaken_jobs\.py, line \d+, in run\)"),
     (
         "unfit result of an activity",
         "InvalidPayload",
@@ -261,7 +273,7 @@ async def sound(text: str) -> None:
     [
         (
             LostActivity,
-            r"workflow\.execute_activity\(\.\.\.\) \(test_mistakes\.py, line \d+, in run\) is",
+            r"workflow\.execute_activity\(\.\.\.\) \(tests.*/test_mistakes\.py, line \d+, in run\)",
         ),
         (LostSleep, r"asyncio\.sleep\(\.\.\.\) .* is not awaited, so it does nothing"),
         (LostMethod, r"self\.finish\(\.\.\.\) .* Write await in front of it"),
@@ -287,7 +299,7 @@ async def test_an_activity_that_the_worker_lacks_is_refused_as_it_is_built(
 ) -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"calls the activity take_text \(mistaken_jobs\.py, line \d+, in run\), which",
+        match=r"calls the activity take_text \(tests/.*/mistaken_jobs\.py, line \d+, in run\), ",
     ):
         Worker(
             client,
@@ -305,7 +317,7 @@ async def test_an_import_that_workflow_code_may_not_use_is_named_as_its_worker_i
 
     with pytest.raises(
         ConfigurationError,
-        match=r"imports httpx \(importing_jobs\.py, line 5\), which uses urllib\.request\.Request ",
+        match=r"imports httpx \(tests/.*/importing_jobs\.py, line 5\), which uses urllib\.req",
     ):
         Worker(client, task_queue=queue, workflows=[ImportsTooMuch])
 
@@ -396,7 +408,8 @@ class PassesTimeout:
 @pytest.mark.parametrize("cls", [ForgetsTimeout, ForgetsLocalTimeout])
 def test_a_call_of_an_activity_without_a_timeout_is_refused_with_its_line(cls: type) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"test_mistakes\.py, line \d+, in run\) has no timeout"
+        ConfigurationError,
+        match=r"tests/.*/test_mistakes\.py, line \d+, in run\) has no timeout",
     ):
         check_workflow(cls, [None], is_remote=True)
 

@@ -183,7 +183,7 @@ def test_a_bug_is_one_sentence_and_a_traceback_only_on_request(
         brief = capsys.readouterr().err
         report(raised.value, json=False, debug=True)
     long = capsys.readouterr().err
-    place = r"\(test_cli\.py, line \d+, in test_a_bug_is_one_sentence_and\w+\)"
+    place = r"\(tests/system/cli/test_cli\.py, line \d+, in test_a_bug_is_one_sentence_and\w+\)"
     assert re.match(rf"ZeroDivisionError: division by zero {place}\. This is a bug: ", brief)
     assert brief.count("\n") == 1
     assert "Traceback (most recent call last)" in long

@@ -74,7 +74,11 @@ async def remembered(*_: object) -> bool:
 @pytest.mark.parametrize(
     ("input", "wrongly_started", "words"),
     [
-        ({"tenant_id": "acme", "how": "foreign child"}, False, "mistaken_jobs.py, line "),
+        (
+            {"tenant_id": "acme", "how": "foreign child"},
+            False,
+            "tests/fixtures/jobs/mistaken_jobs.py, line ",
+        ),
         ({"tenant_id": "acme", "how": "unfit input of an activity"}, False, "activity take_text"),
         ({"tenant_id": "globex", "how": "wait"}, True, "says globex"),
         ({"tenant_id": "acme", "how": 1}, True, "the input of mistake.make does not fit"),
