@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     tenant_database_url: SecretStr | None = None
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
+    # The server's own, where the one above is a pooler's, which forwards no notifications.
+    relay_listen_database_url: SecretStr | None = None
 
     # What processes share: redis://:password@host:port/0; None: each has rates of its own.
     redis_url: SecretStr | None = None

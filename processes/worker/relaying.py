@@ -11,7 +11,7 @@ from typing import Final
 
 from temporalio.client import Client
 
-from processes.connect import HOW_TO_START, connect_client, plain
+from processes.connect import HOW_TO_START, connect_client, plain, require_url
 from processes.lifecycle.build import version_of
 from processes.lifecycle.configuration import this_process
 from processes.lifecycle.measuring import measuring
@@ -70,6 +70,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
     async def make(stack: AsyncExitStack) -> Consumers:
         with refusing():
             url = _relay_url(settings)
+            require_url("RELAY_LISTEN_DATABASE_URL", settings.relay_listen_database_url)
             tenants = await _database(url, stack)
             client = await connect_client(tenants, features=[metrics])
             await require_search_attributes(client)
@@ -137,4 +138,5 @@ def _relay(url: str, client: Client, process: RelayProcess, settings: Settings) 
         url,
         options=replace(process.options, ladder=ladder),
         alerts=configured_sinks(settings),
+        listen_url=plain(settings.relay_listen_database_url),
     )

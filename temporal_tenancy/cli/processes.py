@@ -197,8 +197,13 @@ def relay(process: ProcessOptions, *, build_id: str | None = None) -> None:
                 installation=application.installation,
             )
             client = await _connected(application, [url], directory, stack)
+            listens = application.relay_listens
             made = Relay(
-                client, url, alerts=application.alerts, installation=application.installation
+                client,
+                url,
+                alerts=application.alerts,
+                installation=application.installation,
+                listen_url=None if listens is None else listens.url,
             )
             return Consumers(
                 consumers=[RelayConsumer(made)],

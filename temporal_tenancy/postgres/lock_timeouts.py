@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, TextClause, event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -13,7 +15,8 @@ from temporal_tenancy.postgres.session_limits import SessionLimits
 
 LOCK_TIMEOUT: Final = timedelta(seconds=1)  # the platform's, for rows that a tenant can lock
 BRIEF: Final = SessionLimits(lock=LOCK_TIMEOUT)  # for tenant sessions that the platform opens
-SESSION_LOCK_TIMEOUT: Final = "lock_timeout"  # the key in Session.info
+SESSION_LOCK_TIMEOUT: Final = "lock_timeout"  # the keys in Session.info
+SESSION_SETTINGS: Final = "settings"
 
 # Local to the transaction, so that no connection takes it back to the pool.
 _SET: Final = text("select set_config('lock_timeout', :milliseconds, true)")
@@ -28,7 +31,22 @@ def _set_at_begin(
     session: PlatformSession, transaction: SessionTransaction, connection: Connection
 ) -> None:
     if not transaction.nested:
-        set_lock_timeout(connection, session.info[SESSION_LOCK_TIMEOUT])
+        settings: Mapping[str, str] = session.info[SESSION_SETTINGS]
+        # In the same statement. A connection's own start-up options would do as well, but a pooler
+        # takes none, since it gives each transaction another connection of its own.
+        connection.execute(
+            _set_all(tuple(settings)),
+            {**settings, **_as_parameters(session.info[SESSION_LOCK_TIMEOUT])},
+        )
+
+
+@lru_cache
+def _set_all(names: tuple[str, ...]) -> TextClause:
+    """Returns the first statement of a transaction; cached, as it contains only the names."""
+    settings = [f"set_config('{name}', :{name}, true)" for name in names]
+    return text(
+        "select " + ", ".join(["set_config('lock_timeout', :milliseconds, true)", *settings])
+    )
 
 
 def set_lock_timeout(connection: Connection, at_most: timedelta) -> None:

@@ -56,6 +56,7 @@ from temporal_tenancy.postgres.database_errors import (
     is_of_a_row,
     kind_of,
 )
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
@@ -124,27 +125,29 @@ class Relay:
         alerts: Sequence[AlertSink] = (),
         deliver: Deliver = start_unit,
         installation: Installation | None = None,
+        listen_url: str | None = None,
     ) -> None:
         """
         Args:
             client: a client with the tenancy plugin, whose directory has the tenants.
-            url: the database's URL for the role `tenancy_relay`. It must name the server itself: a
-                transaction pooler forwards neither the relay's settings nor notifications. `run()`
-                closes the connections.
+            url: the database's URL for the role `tenancy_relay`. `run()` closes the connections.
             options: sizes and timings.
             alerts: where to send alerts about messages that wait for too long, besides the log.
             deliver: what to do with each unit; measurements replace it.
             installation: where the library's tables are, as for `Database`.
+            listen_url: the same role's URL that names the server itself, where `url` names a
+                pooler in transaction mode, which forwards no notifications; None: `url` does.
 
         Raises:
-            ConfigurationError: the client's plugin has no directory, or `url` is not a PostgreSQL
+            ConfigurationError: the client's plugin has no directory, or a URL is not a PostgreSQL
                 URL.
         """
-        url = hidden(url)
+        url, listen_url = hidden(url), hidden(listen_url)
         self._client = client
         self._directory = _directory_of(client)
         self._database = relay_database(url, installation)
-        self._url = url
+        self._listen_url = url if listen_url is None else listen_url
+        database_url(self._listen_url)
         self._options = options or RelayOptions()
         self._deliver = deliver
         self._alerts = alerts
@@ -216,7 +219,7 @@ class Relay:
             ),
             self._age_loop(),
         )
-        listening = (listen(self._url, self._wake),) if self._options.listens else ()
+        listening = (listen(self._listen_url, self._wake),) if self._options.listens else ()
         tasks = _Tasks(
             claiming=_begun(self._claim_loop(), self._quarantine_loop()),
             duties=_begun(*duties),
