@@ -60,6 +60,7 @@ pytest_plugins = [
     "tests.fixtures.temporal",
     "tests.fixtures.app",
     "tests.fixtures.relay",
+    "tests.fixtures.apart",
     "tests.fixtures.wheel",
 ]
 # What brings the reference SaaS in: the library's tests do without.

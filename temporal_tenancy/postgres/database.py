@@ -42,6 +42,7 @@ from temporal_tenancy.postgres._guarded_connection import GuardedConnection, Ten
 from temporal_tenancy.postgres._servers import Server
 from temporal_tenancy.postgres._store_engines import StoreEngines
 from temporal_tenancy.postgres._transaction_clock import transaction_clock
+from temporal_tenancy.postgres.control_session import SESSION_CONTROL
 from temporal_tenancy.postgres.database_errors import withhold_values
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
@@ -211,6 +212,8 @@ class Database:
             engine = await self._stores.engine_of(store)
         engine = engine or self.tenant_engine
         name = None if store is None else store.name
+        # A store's own tables of the control plane are empty.
+        apart = store is not None and store.isolation is Isolation.DATABASE
         with shares_of(engine).holder(f"tenant {tenant}", tenant, name) as holder:
             async with (
                 transaction_clock(engine.dialect) as clock,
@@ -227,6 +230,7 @@ class Database:
                             SESSION_CLOCK: clock,
                             SESSION_STORE: store,
                             SESSION_UNFINISHED: Unfinished(),
+                            **({SESSION_CONTROL: self} if apart else {}),
                         },
                     )
                 ) as session,
