@@ -34,24 +34,20 @@ def _set_at_begin(
         settings: Mapping[str, str] = session.info[SESSION_SETTINGS]
         # In the same statement. A connection's own start-up options would do as well, but a pooler
         # takes none, since it gives each transaction another connection of its own.
+        numbered = list(enumerate(settings.items()))
         connection.execute(
-            _set_all(tuple(settings)),
-            {**settings, **_as_parameters(session.info[SESSION_LOCK_TIMEOUT])},
+            _set_all(len(settings)),
+            {f"name_{number}": name for number, (name, _) in numbered}
+            | {f"value_{number}": value for number, (_, value) in numbered}
+            | _as_parameters(session.info[SESSION_LOCK_TIMEOUT]),
         )
 
 
 @lru_cache
-def _set_all(names: tuple[str, ...]) -> TextClause:
-    """Returns the first statement of a transaction; cached, as it contains only the names."""
-    settings = [f"set_config('{name}', :{name}, true)" for name in names]
-    return text(
-        "select " + ", ".join(["set_config('lock_timeout', :milliseconds, true)", *settings])
-    )
-
-
-def set_lock_timeout(connection: Connection, at_most: timedelta) -> None:
-    """Limits how long each statement of the transaction waits for a lock; synchronous."""
-    connection.execute(_SET, _as_parameters(at_most))
+def _set_all(settings: int) -> TextClause:
+    """Returns the first statement of a transaction, with as many settings besides the timeout."""
+    others = [f", set_config(:name_{number}, :value_{number}, true)" for number in range(settings)]
+    return text(_SET.text + "".join(others))
 
 
 async def wait_for_locks(session: AsyncSession, at_most: timedelta) -> None:
