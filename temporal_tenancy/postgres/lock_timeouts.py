@@ -45,9 +45,9 @@ def _set_at_begin(
 
 @lru_cache
 def _set_all(settings: int) -> TextClause:
-    """Returns the first statement of a transaction, with as many settings besides the timeout."""
-    others = [f", set_config(:name_{number}, :value_{number}, true)" for number in range(settings)]
-    return text(_SET.text + "".join(others))
+    """Returns the first statement of a transaction: as many settings, and the timeout."""
+    calls = [f"set_config(:name_{number}, :value_{number}, true), " for number in range(settings)]
+    return text(_SET.text.replace("select ", f"select {''.join(calls)}", 1))
 
 
 async def wait_for_locks(session: AsyncSession, at_most: timedelta) -> None:
