@@ -271,7 +271,7 @@ def store_unreachable(store: str | None, why: str) -> DatabaseUnreachable:
 _OF_A_POOLER: Final = {
     "in statement pooling mode": "Set pool_mode = transaction in the pooler's configuration.",
     "query_wait_timeout": "All the pooler's connections are in use: raise its default_pool_size.",
-    "unsupported startup parameter": "Take that option out of the URL, or let the pooler ignore it.",
+    "unsupported startup parameter": "Take that option out of the URL.",
 }
 
 
