@@ -86,14 +86,13 @@ async def hunt(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.dispose)
         here = await place_of(hunting_ground, "public", stack)
-        places = {}
+        places = dict.fromkeys(TENANTS, here)
         for tenant in TENANTS:
-            places[tenant] = here
-            if stores is not None:
-                await stores.store_of(tenant)
-                urls, schema = stores.where(tenant)
-                if (urls, schema) != (hunting_ground, "public"):
-                    places[tenant] = await place_of(urls, schema, stack)
+            if (
+                stores is not None
+                and (await stores.store_of(tenant)).isolation is not Isolation.SHARED
+            ):
+                places[tenant] = await place_of(*stores.where(tenant), stack)
         yield Hunt(database, places)
     if stores is not None:
         stores.drop()
