@@ -106,12 +106,12 @@ SUITE: Final[Mapping[str, Conforming]] = {
 }
 
 
-def modes_of(metafunc: pytest.Metafunc) -> Sequence[Mode]:
-    """Returns the modes in which a test runs."""
+def modes_of(metafunc: pytest.Metafunc) -> Sequence[Mode] | None:
+    """Returns the modes in which a test runs; None: its module is not in the table."""
     path = metafunc.definition.path
     conforming = SUITE.get(path.relative_to(HERE).as_posix()) if HERE in path.parents else None
     if conforming is None:
-        return [Mode.SHARED]
+        return None
     full = os.environ.get(FULL) == "full"
     return conforming.modes_of(metafunc.function.__name__, full=full)
 
