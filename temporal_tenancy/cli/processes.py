@@ -198,12 +198,16 @@ def relay(process: ProcessOptions, *, build_id: str | None = None) -> None:
             )
             client = await _connected(application, [url], directory, stack)
             made = Relay(
-                client, url, alerts=application.alerts, installation=application.installation
+                client,
+                url,
+                alerts=application.alerts,
+                installation=application.installation,
+                stores=application.connections,
             )
             return Consumers(
                 consumers=[RelayConsumer(made)],
                 probes=probes(client, [url]),
-                beside=_measuring(application, settings, client, directory),
+                beside=_measuring(application, settings, client, directory, made),
                 announced=announced(directory, _announced(application, settings)),
             )
 
@@ -211,7 +215,7 @@ def relay(process: ProcessOptions, *, build_id: str | None = None) -> None:
 
 
 def _measuring(
-    application: Application, process: Process, client: Client, database: Database
+    application: Application, process: Process, client: Client, database: Database, relay: Relay
 ) -> AbstractAsyncContextManager[None]:
     """Returns the context in which a relay collects gauges; an empty one without metrics."""
     if process.scrape is None or process.health_port is None:
@@ -226,6 +230,7 @@ def _measuring(
         queues=application.queues,
         schedules=application.every_schedule,
         migrations=application.environments,
+        relay=relay,
     )
 
 
