@@ -37,7 +37,12 @@ from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.inputs import InputForgotten, InputLocked, input_of_letter
+from temporal_tenancy.dead_letters.inputs import (
+    InputAway,
+    InputForgotten,
+    InputLocked,
+    input_of_letter,
+)
 from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
@@ -203,7 +208,7 @@ async def _input_fits(connection: Temporal, database: Any, findings: Findings) -
                 job_input = await input_of_letter(connection.client, letter, job)
         else:
             job_input = read_input(job.input_model, findings.input, what="the input")
-    except (InputForgotten, InputLocked):
+    except (InputAway, InputForgotten, InputLocked):
         return None
     except TenancyError:
         return False

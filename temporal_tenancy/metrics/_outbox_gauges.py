@@ -189,7 +189,8 @@ async def of_outbox(
         processing = (await session.scalars(_PROCESSING, {"limit": ROWS + 1})).one()
         budget = _Budget()
         asked: list[str] = []
-        for chunk in _chunks([row.tenant_id for row in (*rows, *seen) if row.due]):
+        every: list[Any] = [*rows, *seen]  # a row has columns of several types
+        for chunk in _chunks([row.tenant_id for row in every if row.due]):
             if asked and budget.spent:
                 in_part = True
                 break
@@ -205,7 +206,7 @@ async def of_outbox(
     processing_apart = sum(view.backlog.processing for view in apart if view.backlog is not None)
     reasons: Counter[Labels] = Counter({("processing",): min(processing, ROWS) + processing_apart})
     oldest = 0.0
-    for row in (*rows, *seen):
+    for row in every:
         reason = _reason(
             records.get(row.tenant_id),
             decided.get(row.tenant_id, NOTHING),

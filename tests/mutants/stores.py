@@ -13,7 +13,11 @@ from temporal_tenancy.core.stores import Store
 from temporal_tenancy.dead_letters import recording
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.outbox.relay import _store_rounds
-from temporal_tenancy.outbox.relay._store_outbox import StoreOfTenant, StoreOutbox
+from temporal_tenancy.outbox.relay._store_outbox import (
+    StoreOfTenant,
+    StoreOutbox,
+    stores_with_outboxes,
+)
 from temporal_tenancy.outbox.relay._store_rounds import StoreRounds
 from temporal_tenancy.postgres import _store_entry as store_entry
 from temporal_tenancy.postgres import transactions
@@ -97,7 +101,7 @@ def _take_any_tenant() -> None:
 
 
 def _visit_the_next_tenants_store() -> None:
-    real = _store_rounds.stores_with_outboxes
+    real = stores_with_outboxes
 
     async def next_ones(session: AsyncSession) -> Sequence[StoreOfTenant]:
         found = await real(session)

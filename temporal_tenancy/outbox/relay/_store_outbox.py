@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.errors import StoreMismatch
-from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.outbox.relay._server_settings import SERVER_SETTINGS
 from temporal_tenancy.outbox.tables import (
     IS_COMPLETED,
     IS_PROCESSING,

@@ -310,10 +310,11 @@ class _Connections:
             await self.close(name)
             known = None
         self._in_use.add(name)
+        # Counted before any waiting, or two visits at once would both find room.
+        idle = [other for other in self._open if other not in self._in_use]
+        for other in idle[: max(0, len(idle) + len(self._in_use) - self._most)]:
+            await self.close(other)
         if known is None:
-            idle = [other for other in self._open if other not in self._in_use]
-            for other in idle[: max(0, len(self._open) - self._most + 1)]:
-                await self.close(other)
             known = url, store_outbox_database(url, self._installation)
             self._open[name] = known
         self._open.move_to_end(name)
@@ -327,7 +328,10 @@ class _Connections:
         """Closes the connection to a store, if there is one."""
         known = self._open.pop(name, None)
         if known is not None:
-            await known[1].dispose()
+            try:
+                await known[1].dispose()
+            except Exception:  # it is lost either way
+                log.exception("relay.store_not_closed", extra={"store": name})
 
     def cut(self) -> None:
         """Cuts all connections."""
