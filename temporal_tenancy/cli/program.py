@@ -188,7 +188,8 @@ class Application:
         refuse_misspelled([*known, *TEMPORAL_VARIABLES], os.environ)
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
         installation = installation or _installation()
-        servers = Connections(plugin, *logins, installation)
+        secrets = connection_secrets(connections)
+        servers = Connections(plugin, *logins, installation, secrets)
         made = servers.plugin()
         return cls(
             connect=servers.connect,
@@ -213,7 +214,7 @@ class Application:
             worker=worker,
             configuration=configuration,
             start_relay=start_relay,
-            connections=connection_secrets(connections),
+            connections=secrets,
             placement=placement,
             shared_tables=shared_tables or {},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.errors import StoreMismatch
-from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.outbox.relay._server_settings import SERVER_SETTINGS
 from temporal_tenancy.outbox.tables import (
     IS_COMPLETED,
     IS_PROCESSING,
@@ -28,6 +28,7 @@ from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, Installation
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.secret_texts import hidden
+from temporal_tenancy.stores.errors import ConnectionSecretMissing
 
 APPLICATION_NAME: Final = "temporal-tenancy relay (stores)"  # in `pg_stat_activity`
 CONNECT_TIMEOUT: Final = 3  # seconds; a store that is away is tried again later
@@ -78,6 +79,29 @@ _LOOK: Final = library_text(f"""
         ) as first
     ) as waiting
 """)
+
+
+_STORES: Final = library_text("""
+    select stores.name, tenants.id as tenant_id, stores.secret
+    from tenancy.stores as stores
+    join tenancy.tenants as tenants on tenants.store = stores.name
+    where stores.isolation = 'database'
+    order by stores.name
+""")
+
+
+@dataclass(frozen=True)
+class StoreOfTenant:
+    """A store that has an outbox of its own."""
+
+    name: str
+    tenant_id: str
+    secret: str  # the name of its connections in the secret store
+
+
+async def stores_with_outboxes(session: AsyncSession) -> Sequence[StoreOfTenant]:
+    """Returns the databases of tenants, by name; `session` is the platform's or the relay's."""
+    return [StoreOfTenant(**row._mapping) for row in await session.execute(_STORES)]
 
 
 class Messages(Protocol):
@@ -184,7 +208,6 @@ def store_outbox_database(
 
 def why_away(name: str, error: BaseException) -> str:
     """Returns why a store's outbox cannot be reached: a sentence with nothing of its URL."""
-    sentence = getattr(error, "sentence", None)
-    if isinstance(error, StoreMismatch) and sentence:
+    if isinstance(error, StoreMismatch | ConnectionSecretMissing):
         return str(error)
     return str(store_unreachable(name, f"does not answer ({type(error).__name__})"))

@@ -26,6 +26,7 @@ from temporal_tenancy.outbox.relay._store_outbox import (
     Look,
     StoreOutbox,
     store_outbox_database,
+    stores_with_outboxes,
     why_away,
 )
 from temporal_tenancy.outbox.relay.options import RelayOptions
@@ -33,7 +34,6 @@ from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, LockHeld, StatementTimeout
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
-from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.stores.errors import ConnectionSecretMissing
 from temporal_tenancy.stores.secrets import RELAY, ConnectionSecrets, secret_name
@@ -42,14 +42,6 @@ LISTED_EVERY: Final = 5.0  # seconds between readings of which stores there are
 SLOW: Final = 1.0  # seconds after which a failed visit says that the server is silent
 # Seconds to wait after each failed visit in a row; the last repeats.
 PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
-
-_STORES: Final = library_text("""
-    select stores.name, tenants.id as tenant_id, stores.secret
-    from tenancy.stores as stores
-    join tenancy.tenants as tenants on tenants.store = stores.name
-    where stores.isolation = 'database'
-    order by stores.name
-""")
 
 log: Final = logging.getLogger(__name__)
 
@@ -182,7 +174,7 @@ class StoreRounds:
 
     async def _list(self) -> None:
         async with self._control.platform_session("list stores with an outbox") as session:
-            rows = (await session.execute(_STORES)).all()
+            rows = await stores_with_outboxes(session)
         there = {row.name: row for row in rows}
         for name, store in list(self._stores.items()):
             row = there.get(name)
@@ -318,10 +310,11 @@ class _Connections:
             await self.close(name)
             known = None
         self._in_use.add(name)
+        # Counted before any waiting, or two visits at once would both find room.
+        idle = [other for other in self._open if other not in self._in_use]
+        for other in idle[: max(0, len(idle) + len(self._in_use) - self._most)]:
+            await self.close(other)
         if known is None:
-            idle = [other for other in self._open if other not in self._in_use]
-            for other in idle[: max(0, len(self._open) - self._most + 1)]:
-                await self.close(other)
             known = url, store_outbox_database(url, self._installation)
             self._open[name] = known
         self._open.move_to_end(name)
@@ -335,7 +328,10 @@ class _Connections:
         """Closes the connection to a store, if there is one."""
         known = self._open.pop(name, None)
         if known is not None:
-            await known[1].dispose()
+            try:
+                await known[1].dispose()
+            except Exception:  # it is lost either way
+                log.exception("relay.store_not_closed", extra={"store": name})
 
     def cut(self) -> None:
         """Cuts all connections."""

@@ -20,7 +20,7 @@ from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.core.directory import use_directory
+from temporal_tenancy.core.directory import TenantStatus, use_directory
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
@@ -91,12 +91,14 @@ def black_hole() -> Iterator[str]:
         yield f"postgresql://a:s3cr3t@127.0.0.1:{listening.getsockname()[1]}/x"
 
 
+def why_away(relay: Relay, name: str) -> str | None:
+    return next((view.why for view in relay.store_views() if view.name == name), None)
+
+
 async def until_away(relay: Relay, name: str) -> str:
-    while True:
-        for view in relay.store_views():
-            if view.name == name and view.why is not None:
-                return view.why
+    while (why := why_away(relay, name)) is None:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
+    return why
 
 
 async def ask_nobody(apart: Apart, urls: DatabaseUrls) -> None:
@@ -147,9 +149,10 @@ async def test_a_dead_letter_is_in_the_control_plane_and_is_replayed(
         ("acme/test.note/w1", "NotNoted", "open"),
         ("acme/test.small/c1", "NotNoted", "open"),
     ]
-    async with running(make()):
-        while sorted(await open_letters(apart.database)) != expected:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    async with running(make()) as relay:
+        # A letter is committed before the mark of its message, and before its input is kept.
+        await beside(relay, until_messages(apart.database, "acme", are_dead(3)))
+        assert sorted(await open_letters(apart.database)) == expected
     with connect(urls.superuser) as superuser:
         assert superuser.execute("select from tenancy.dead_letters").fetchall() == []
         kept = superuser.execute(
@@ -193,7 +196,7 @@ async def test_a_letter_that_was_written_before_a_crash_is_the_same_letter_after
 
     monkeypatch.setattr(queue, "release", crash)
     async with running(make()) as relay:
-        await beside(relay, until_messages(apart.database, "acme", is_dead))
+        await beside(relay, until_messages(apart.database, "acme", are_dead(1)))
     assert crashes > 1
     assert await open_letters(apart.database) == [("acme/test.nobody/n1", "UnknownJob", "open")]
 
@@ -218,7 +221,7 @@ async def test_a_pause_a_suspension_and_a_cap_hold_in_a_database_too(
 ) -> None:
     await apart.add("acme")
     admission = Admission(apart.database)
-    await tenants.suspend("acme")
+    await tenants.set_status("acme", TenantStatus.SUSPENDED)
     await ask(apart.database, "acme", key="k1")
     await ask(apart.database, "acme", "test.dunning", key="d1")
     async with running(make()) as relay:
@@ -296,7 +299,11 @@ async def test_a_store_of_another_tenant_is_neither_read_nor_written(
     apart.secrets.put(f"{acme}.relay", theirs.relay)
     apart.secrets.put(f"{globex}.relay", "postgresql://a:b@127.0.0.1:1/x")
     async with running(make()) as relay:
-        why = await beside(relay, until_away(relay, acme))
+        while (why := why_away(relay, acme)) is None:
+            with connect(theirs.superuser) as superuser:
+                query = "select status, attempts from tenancy.outbox_messages"
+                assert superuser.execute(query).fetchall() == [("pending", 0)]
+            await asyncio.sleep(0.02)
     assert "another tenant's. Nothing of it was read or written" in why
     with connect(theirs.superuser) as superuser:
         found = superuser.execute("select status, attempts from tenancy.outbox_messages").fetchall()
@@ -318,7 +325,9 @@ async def test_no_more_connections_are_open_than_there_may_be(
     with connect(apart.urls.superuser) as superuser:
         async with running(make(store_connections=2)) as relay:
             for tenant in tenants:
-                await beside(relay, until_effects(apart.database, tenant, 1))
+                while not await effects_of(apart.database, tenant):
+                    assert [view.why for view in relay.store_views() if view.why] == []
+                    await asyncio.sleep(0.02)
                 [(there,)] = superuser.execute(count.encode()).fetchall()
                 most = max(most, there)
     # A server's process ends a moment after its connection was closed.
@@ -329,8 +338,11 @@ def all_completed(found: list[OutboxMessage]) -> bool:
     return all(message.status == "completed" for message in found)
 
 
-def is_dead(found: list[OutboxMessage]) -> bool:
-    return all(message.status == "dead_letter" for message in found)
+def are_dead(how_many: int) -> Callable[[list[OutboxMessage]], bool]:
+    def condition(found: list[OutboxMessage]) -> bool:
+        return [message.status for message in found].count("dead_letter") == how_many
+
+    return condition
 
 
 async def test_a_relay_without_a_secret_store_says_so(
