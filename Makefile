@@ -27,7 +27,7 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-lowest test-server soak coverage mutants deploys bench screenshots dashboards sbom rooms check format
+.PHONY: help setup demo dev test test-lowest test-server soak coverage conformance mutants deploys bench screenshots dashboards sbom rooms check format
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -75,6 +75,10 @@ coverage: setup  ## print the lines that the suite does not run, child processes
 	@failed=0; $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
 	    --timeout=600 --hypothesis-profile=ci $(ARGS) || failed=$$?; \
 	    $(BIN)/coverage combine --quiet; $(BIN)/coverage report; exit $$failed
+
+conformance: setup  ## run all conformance tests in all modes: stores of each kind, and PgBouncer
+	@CONFORMANCE=full $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope \
+	    --no-loadscope-reorder $$($(BIN)/python -m tests.conformance) $(ARGS)
 
 mutants: setup  ## seed faults one at a time, and print which test finds each
 	@$(BIN)/python -m tests.mutants

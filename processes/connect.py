@@ -64,8 +64,8 @@ def database(
     """
     if settings.platform_database_url is None:
         raise SettingMissing(f"PLATFORM_DATABASE_URL is not set. {how_to_start}")
-    _require_url("TENANT_DATABASE_URL", settings.tenant_database_url)
-    _require_url("PLATFORM_DATABASE_URL", settings.platform_database_url)
+    require_url("TENANT_DATABASE_URL", settings.tenant_database_url)
+    require_url("PLATFORM_DATABASE_URL", settings.platform_database_url)
     size, reserved = settings.tenant_pool_size, settings.tenant_pool_reserved
     if at_once is not None:
         reserved = max(reserved, size - (at_once - reserved))
@@ -89,7 +89,7 @@ def connections(settings: Settings) -> FileConnectionSecrets | None:
     return FileConnectionSecrets.from_url(settings.connections_url, "CONNECTIONS_URL")
 
 
-def _require_url(variable: str, url: SecretStr | None) -> None:
+def require_url(variable: str, url: SecretStr | None) -> None:
     """Raises `ConfigurationError`, which names the variable, for what is no PostgreSQL URL."""
     if url is None:
         return

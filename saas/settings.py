@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     tenant_database_url: SecretStr | None = None
     platform_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
+    # The server's own, where the one above is a pooler's, which forwards no notifications.
+    relay_listen_database_url: SecretStr | None = None
 
     # What processes share: redis://:password@host:port/0; None: each has rates of its own.
     redis_url: SecretStr | None = None
@@ -125,6 +127,10 @@ class Settings(BaseSettings):
 
     relay_attempts: Annotated[int, Field(ge=1)] = 5  # per message, before it is a dead letter
     relay_backoff: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=1)  # times 2^n
+
+    # To databases of tenants' own, which a relay looks at in turn.
+    relay_store_connections: Annotated[int, Field(ge=1)] = 8
+    relay_store_poll: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(seconds=2)
 
     worker_health_host: str = "127.0.0.1"  # 0.0.0.0 in a container, so that probes reach it
     worker_health_port: Annotated[int, Field(ge=0, le=65535)] = 8080  # 0: any free port

@@ -12,6 +12,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.conformance import Mode, modes_of
 from tests.fixtures.memory import keep_temporary_files_in_memory
 
 HERE = Path(__file__).parent
@@ -51,12 +52,15 @@ ONE_AFTER_THE_OTHER = (
 )
 
 pytest_plugins = [
+    "tests.fixtures.pgbouncer",
+    "tests.fixtures.modes",
     "tests.fixtures.postgres",
     "tests.fixtures.redis",
     "tests.fixtures.stores",
     "tests.fixtures.temporal",
     "tests.fixtures.app",
     "tests.fixtures.relay",
+    "tests.fixtures.apart",
     "tests.fixtures.wheel",
 ]
 # What brings the reference SaaS in: the library's tests do without.
@@ -95,6 +99,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
     if inside and room != "library":
         for name in OF_THE_SAAS:
             parent.config.pluginmanager.import_plugin(name)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs the tests of the table in `tests.conformance` in each of their modes."""
+    if "mode" in metafunc.fixturenames:
+        modes = modes_of(metafunc)
+        if modes is not None:
+            ids = [pytest.HIDDEN_PARAM if mode is Mode.SHARED else str(mode) for mode in modes]
+            metafunc.parametrize("mode", modes, indirect=True, scope="module", ids=ids)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -75,7 +75,7 @@ def _refuse_credentials(settings: Settings) -> None:
     """Raises `WorkerExit` for credentials that a door open to everybody must not have."""
     excess = [
         name.upper()
-        for name in ("database_url", "relay_database_url")
+        for name in ("database_url", "relay_database_url", "relay_listen_database_url")
         if getattr(settings, name) is not None
     ]
     if excess:

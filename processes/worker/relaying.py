@@ -11,7 +11,7 @@ from typing import Final
 
 from temporalio.client import Client
 
-from processes.connect import HOW_TO_START, connect_client, plain
+from processes.connect import HOW_TO_START, connect_client, connections, plain, require_url
 from processes.lifecycle.build import version_of
 from processes.lifecycle.configuration import this_process
 from processes.lifecycle.measuring import measuring
@@ -70,11 +70,13 @@ def relay(process: RelayProcess, settings: Settings) -> None:
     async def make(stack: AsyncExitStack) -> Consumers:
         with refusing():
             url = _relay_url(settings)
+            require_url("RELAY_LISTEN_DATABASE_URL", settings.relay_listen_database_url)
             tenants = await _database(url, stack)
             client = await connect_client(tenants, features=[metrics])
             await require_search_attributes(client)
+            made = _relay(url, client, process, settings)
             return Consumers(
-                consumers=[RelayConsumer(_relay(url, client, process, settings))],
+                consumers=[RelayConsumer(made)],
                 probes=probes(client, [url]),
                 beside=collecting(
                     client,
@@ -86,6 +88,7 @@ def relay(process: RelayProcess, settings: Settings) -> None:
                     options=CollectOptions(
                         every=timedelta(seconds=settings.metrics_collect_seconds)
                     ),
+                    relay=made,
                 ),
                 announced=announced(
                     tenants, this_process("relay", process.identity, QUEUE, settings)
@@ -135,6 +138,13 @@ def _relay(url: str, client: Client, process: RelayProcess, settings: Settings) 
     return Relay(
         client,
         url,
-        options=replace(process.options, ladder=ladder),
+        options=replace(
+            process.options,
+            ladder=ladder,
+            store_connections=settings.relay_store_connections,
+            store_poll=settings.relay_store_poll,
+        ),
         alerts=configured_sinks(settings),
+        listen_url=plain(settings.relay_listen_database_url),
+        stores=connections(settings),
     )

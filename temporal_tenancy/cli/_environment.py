@@ -16,11 +16,13 @@ from temporal_tenancy.cli.program import Login, current_program, quoted
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.stores import StoreDirectory
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
-from temporal_tenancy.stores.secrets import FileConnectionSecrets
+from temporal_tenancy.stores import ControlPlaneStores
+from temporal_tenancy.stores.secrets import ConnectionSecrets, FileConnectionSecrets
 
 MakePlugin = Callable[[Database], TenancyPluginBase]
 
@@ -53,11 +55,17 @@ class Connections:
     """The connections of an application whose settings are environment variables."""
 
     def __init__(
-        self, make_plugin: MakePlugin, tenant: Login, platform: Login, installation: Installation
+        self,
+        make_plugin: MakePlugin,
+        tenant: Login,
+        platform: Login,
+        installation: Installation,
+        secrets: ConnectionSecrets | None = None,
     ) -> None:
         """Nothing connects yet."""
         self._make_plugin = make_plugin
         self._installation = installation
+        self._secrets = secrets
         self._tenant, self._platform = tenant, platform
 
     def plugin(self) -> TenancyPluginBase:
@@ -87,7 +95,11 @@ class Connections:
             platform_url=self._platform.url,
             application_name=name,
             installation=self._installation,
+            stores=None if self._secrets is None else self._stores,
         )
+
+    def _stores(self, database: Database) -> StoreDirectory:
+        return ControlPlaneStores(database, self._secrets)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, job_of
 from temporal_tenancy.core.places import names_place
 from temporal_tenancy.outbox.work_off import work_off_job
+from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.sdk.suspension import is_waiting
 from temporal_tenancy.sdk.taken_ids import disagreement
 from temporal_tenancy.ticks.fan_out import FanOut
@@ -58,6 +59,7 @@ class Findings:
     message: dict[str, Any] | None = None  # in the outbox
     letter: DeadLetterRow | None = None
     unasked: Exception | None = None  # why the control plane could not be asked
+    store_away: DatabaseProblem | None = None  # why the tenant's own store could not be asked
 
     @property
     def is_paused(self) -> bool:

@@ -33,12 +33,18 @@ from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.nearest import nearest
+from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.core.tenant_state import require_runnable
 from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.dead_letters import letters
-from temporal_tenancy.dead_letters.inputs import InputForgotten, InputLocked, input_of_letter
+from temporal_tenancy.dead_letters.inputs import (
+    InputAway,
+    InputForgotten,
+    InputLocked,
+    input_of_letter,
+)
 from temporal_tenancy.outbox import MessageStatus
-from temporal_tenancy.postgres.database import use_database
+from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
 from temporal_tenancy.sdk.lookups import if_known
@@ -57,6 +63,12 @@ async def explain(workflow_id: str) -> Answer:
         if findings.run is None and findings.entry is None and findings.message is None:
             if findings.unasked is not None:
                 raise _unasked(findings, findings.unasked)
+            if findings.store_away is not None:
+                raise NotReachable(
+                    f"{findings.store_away.message} The server has no run "
+                    f"{findings.workflow_id!r}, but whether it was requested is not known. Ask "
+                    "again when the store answers."
+                )
             raise RunUnknown(
                 f'there is no run "{workflow_id}" in the namespace '
                 f'"{connection.client.namespace}": it was never started, or the server has '
@@ -106,7 +118,7 @@ async def _ask_control_plane(connection: Temporal, findings: Findings) -> None:
         async with control_plane() as database:
             if findings.kind == "tenant job":
                 findings.entry = await _entry(database, findings.workflow_id)
-                findings.message = await explain_message(database, parts)
+                findings.message = await _message(database, findings, parts)
                 findings.letter = await _letter(database, parts, findings.message)
                 findings.input_fits = await _input_fits(connection, database, findings)
                 if findings.run is None and findings.message is not None:
@@ -128,6 +140,25 @@ async def _ask_control_plane(connection: Temporal, findings: Findings) -> None:
         # Temporal alone knows a run that has ended; only what is still to come waits for the rest.
         if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
             findings.waiting.append(f"{LEDGER_AWAY}.")
+
+
+async def _message(
+    database: Database, findings: Findings, workflow_id: WorkflowId
+) -> dict[str, Any] | None:
+    """Returns the message; where the tenant's own store does not answer, it says so."""
+    try:
+        return await explain_message(database, workflow_id)
+    except DatabaseProblem as error:
+        tenant = await directory_of(database).find(workflow_id.owner)
+        if tenant is None or tenant.isolation is Isolation.SHARED:
+            raise
+        if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
+            findings.waiting.append(
+                f"Whether it was requested is not known: {error.message} Until then no relay takes "
+                f"messages of {workflow_id.owner}."
+            )
+        findings.store_away = error
+        return None
 
 
 def _unasked(findings: Findings, error: Exception) -> Exception:
@@ -177,7 +208,7 @@ async def _input_fits(connection: Temporal, database: Any, findings: Findings) -
                 job_input = await input_of_letter(connection.client, letter, job)
         else:
             job_input = read_input(job.input_model, findings.input, what="the input")
-    except (InputForgotten, InputLocked):
+    except (InputAway, InputForgotten, InputLocked):
         return None
     except TenancyError:
         return False

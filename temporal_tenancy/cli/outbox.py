@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
@@ -27,9 +29,15 @@ from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.core.words import number
 from temporal_tenancy.outbox import Enqueued, MessageStatus, waiting
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
-from temporal_tenancy.outbox.inspection import backlogs, waiting_messages
+from temporal_tenancy.outbox.inspection import (
+    Backlog,
+    WaitingMessage,
+    backlogs,
+    waiting_messages,
+)
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING
+from temporal_tenancy.outbox.store_outboxes import ask_stores
 from temporal_tenancy.outbox.tables import WAITING
 from temporal_tenancy.outbox.waiting import ByKey, Waiting
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
@@ -130,7 +138,11 @@ async def show(of: str | None = None, limit: int = 20) -> Answer:
                 each for each in await backlogs(session) if only in (None, each.tenant_id)
             ]
             messages = await waiting_messages(session, tenant_id=only, limit=limit)
-            tenants = [backlog.tenant_id for backlog in backlog_of_all]
+        apart = await _apart(view, only, limit)
+        backlog_of_all = sorted([*backlog_of_all, *apart.backlogs], key=_tenant_of)
+        messages = sorted([*messages, *apart.messages], key=_due)[:limit]
+        tenants = [backlog.tenant_id for backlog in backlog_of_all]
+        async with view.platform_session("look at the outbox") as session:
             decisions = await admission.decisions(session, tenants)
             running = await admission.in_flight(session, tenants)
         known = await directory_of(database).find_many(tenants)
@@ -143,18 +155,21 @@ async def show(of: str | None = None, limit: int = 20) -> Answer:
         cap = admission.cap_of(tenant, decision)
         in_flight = running.get(backlog.tenant_id, 0)
         reason = admission.held_back(tenant, decision)
+        away = apart.away.get(backlog.tenant_id)
         if reason is not None and decision.paused_since is None:
             reason += why_suspended.get(backlog.tenant_id, "")
         if reason is None and cap is not None and in_flight >= cap:
             reason = f"{in_flight} of its jobs run, and its cap is {cap}"
         if reason is None and backlog.due_since is None and backlog.next_at is not None:
             reason = f"none is due before {minute(backlog.next_at)}"
+        if away is not None:
+            reason = away
         documents.append(
             {
                 "tenant_id": backlog.tenant_id,
-                "pending": backlog.pending,
-                "failed": backlog.failed,
-                "processing": backlog.processing,
+                "pending": None if away else backlog.pending,
+                "failed": None if away else backlog.failed,
+                "processing": None if away else backlog.processing,
                 "due_since": backlog.due_since,
                 "next_at": backlog.next_at,
                 "concurrency_cap": cap,
@@ -179,7 +194,7 @@ async def show(of: str | None = None, limit: int = 20) -> Answer:
         for d in documents
     ]  # fmt: skip
     titles = ("tenant", "pending", "to be retried", "in progress", "due since", "cap", "held back")
-    more = sum(d["pending"] + d["failed"] for d in documents) - len(messages)
+    more = sum((d["pending"] or 0) + (d["failed"] or 0) for d in documents) - len(messages)
     ids = [
         (whole(str(each.id)), each.tenant_id, each.job, whole(each.key), minute(each.scheduled_at))
         for each in messages
@@ -190,6 +205,46 @@ async def show(of: str | None = None, limit: int = 20) -> Answer:
         f"and {more:,} more; --limit and --tenant show others." if more > 0 and ids else None,
     )
     return Answer(documents, text)
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """What the outboxes of tenants in databases of their own have answered."""
+
+    backlogs: Sequence[Backlog]  # those of stores that are away have no messages
+    messages: Sequence[WaitingMessage]
+    away: Mapping[str, str]  # why a store does not answer, by tenant
+
+
+async def _apart(view: Database, tenant: str | None, limit: int) -> _Apart:
+    async def ask(session: AsyncSession) -> tuple[Sequence[Backlog], Sequence[WaitingMessage]]:
+        found = await backlogs(session)
+        return found, await waiting_messages(session, tenant_id=tenant, limit=limit)
+
+    application = current_application()
+    asked = await ask_stores(
+        view,
+        application.connections,
+        ask,
+        tenant_id=tenant,
+        installation=application.installation,
+    )
+    answers = [each.answer for each in asked if each.answer is not None]
+    away = {each.tenant_id: each.why for each in asked if each.why is not None}
+    nothing = [Backlog(tenant_id, 0, 0, 0, None) for tenant_id in away]
+    return _Apart(
+        backlogs=[*(backlog for found, _ in answers for backlog in found), *nothing],
+        messages=[message for _, waiting in answers for message in waiting],
+        away=away,
+    )
+
+
+def _tenant_of(backlog: Backlog) -> str:
+    return backlog.tenant_id
+
+
+def _due(message: WaitingMessage) -> tuple[datetime, UUID]:
+    return message.scheduled_at, message.id
 
 
 async def pause(tenant: str, reason: str | None) -> Answer:
@@ -283,11 +338,10 @@ async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
         return tenant_id(tenant)
     if isinstance(which, ByKey):
         raise typer.BadParameter("name the tenant of the message.", param_hint="--tenant")
-    async with (
-        _relays_view() as (view, _),
-        view.platform_session("look whose a message is") as session,
-    ):
-        owners = list(await session.scalars(_OWNERS, {"id": which}))
+    async with _relays_view() as (view, _):
+        async with view.platform_session("look whose a message is") as session:
+            owners = list(await session.scalars(_OWNERS, {"id": which}))
+        owners = sorted({*owners, *await _owners_apart(view, which)})
     if not owners:
         raise waiting.MessageUnknown(f"the message {which} does not exist, or no longer exists.")
     if len(owners) > 1:
@@ -296,6 +350,17 @@ async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
             param_hint="--tenant",
         )
     return str(owners[0])
+
+
+async def _owners_apart(view: Database, which: UUID) -> Sequence[str]:
+    async def ask(session: AsyncSession) -> Sequence[str]:
+        return list(await session.scalars(_OWNERS, {"id": which}))
+
+    application = current_application()
+    asked = await ask_stores(
+        view, application.connections, ask, installation=application.installation
+    )
+    return [owner for each in asked for owner in each.answer or ()]
 
 
 @contextmanager

@@ -197,13 +197,19 @@ def relay(process: ProcessOptions, *, build_id: str | None = None) -> None:
                 installation=application.installation,
             )
             client = await _connected(application, [url], directory, stack)
+            listens = application.relay_listens
             made = Relay(
-                client, url, alerts=application.alerts, installation=application.installation
+                client,
+                url,
+                alerts=application.alerts,
+                installation=application.installation,
+                listen_url=None if listens is None else listens.url,
+                stores=application.connections,
             )
             return Consumers(
                 consumers=[RelayConsumer(made)],
                 probes=probes(client, [url]),
-                beside=_measuring(application, settings, client, directory),
+                beside=_measuring(application, settings, client, directory, made),
                 announced=announced(directory, _announced(application, settings)),
             )
 
@@ -211,7 +217,7 @@ def relay(process: ProcessOptions, *, build_id: str | None = None) -> None:
 
 
 def _measuring(
-    application: Application, process: Process, client: Client, database: Database
+    application: Application, process: Process, client: Client, database: Database, relay: Relay
 ) -> AbstractAsyncContextManager[None]:
     """Returns the context in which a relay collects gauges; an empty one without metrics."""
     if process.scrape is None or process.health_port is None:
@@ -226,6 +232,7 @@ def _measuring(
         queues=application.queues,
         schedules=application.every_schedule,
         migrations=application.environments,
+        relay=relay,
     )
 
 

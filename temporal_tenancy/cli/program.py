@@ -80,6 +80,7 @@ class Application:
     """Those of its workers; None: each declared function of a module that was imported."""
     redis: Login | None = None  # of what its processes share; `doctor` asks whether it answers
     alerts: Sequence[AlertSink] = ()  # where its relays send alerts, besides the log
+    relay_listens: Login | None = None  # past a pooler, where the relay's URL is of one
     environments: Sequence[MigrationEnvironment] = ()  # of the application's own migrations
     ui_url: str | None = None  # of Temporal's Web UI; None: no links
     metrics_token: str | None = field(default=None, repr=False)
@@ -111,6 +112,7 @@ class Application:
         tenant: str,
         platform: str,
         relay: str | None = None,
+        relay_listens: str | None = None,
         owner: str | None = None,
         ui: str | None = None,
         metrics_token: str | None = None,
@@ -139,6 +141,8 @@ class Application:
             tenant: the variable with the URL of the tenants' role.
             platform: the variable with the URL of the platform's role.
             relay: the variable with the URL of the relay's role; `outbox list` reads as it.
+            relay_listens: the variable with the URL of the same role at the server itself, where
+                the one in `relay` names a pooler, which forwards no notifications.
             owner: the variable with the URL of the database's owner; `migrate` needs it.
             ui: the variable with the address of Temporal's Web UI, for links.
             metrics_token: the variable with the token that a scrape of workers and relays needs.
@@ -179,12 +183,13 @@ class Application:
         from temporal_tenancy.core.migration_environment import LIBRARY
         from temporal_tenancy.core.nearest import refuse_misspelled
 
-        named = (tenant, platform, relay, owner, ui, metrics_token, connections)
+        named = (tenant, platform, relay, relay_listens, owner, ui, metrics_token, connections)
         known = [each for each in named if each is not None]
         refuse_misspelled([*known, *TEMPORAL_VARIABLES], os.environ)
         logins = login(tenant, "the tenants' role"), login(platform, "the platform's role")
         installation = installation or _installation()
-        servers = Connections(plugin, *logins, installation)
+        secrets = connection_secrets(connections)
+        servers = Connections(plugin, *logins, installation, secrets)
         made = servers.plugin()
         return cls(
             connect=servers.connect,
@@ -192,6 +197,7 @@ class Application:
             tenant=logins[0],
             platform=logins[1],
             relay=login(relay, "the relay's role"),
+            relay_listens=login(relay_listens, "the relay's role") if relay_listens else None,
             owner=login(owner, "the database's owner"),
             reaching=reaching,
             schedules=schedules,
@@ -208,7 +214,7 @@ class Application:
             worker=worker,
             configuration=configuration,
             start_relay=start_relay,
-            connections=connection_secrets(connections),
+            connections=secrets,
             placement=placement,
             shared_tables=shared_tables or {},
         )

@@ -22,10 +22,15 @@ from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import BRIEF
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import input_of, started_event
+from temporal_tenancy.stores.errors import STORE_AWAY
 
 
 class InputForgotten(TenancyError):
     """The job's input is no longer stored anywhere."""
+
+
+class InputAway(TenancyError):
+    """The tenant's database, which keeps the job's input, does not answer."""
 
 
 class InputLocked(TenancyError):
@@ -59,7 +64,8 @@ async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> bool:
     """Deletes stored inputs that nobody will replay.
 
     Returns:
-        False if another transaction has locked one of them (none is deleted then), else True.
+        False if another transaction has locked one of them (none is deleted then), or if the
+        tenant's own database does not answer; else True.
     """
     try:
         scope = TenantScope(tenant_id)
@@ -69,7 +75,7 @@ async def forget_inputs(tenant_id: str, message_ids: Sequence[UUID]) -> bool:
         with enter(scope):
             async with tenant_session(limits=BRIEF) as session:
                 await session.execute(_DELETE, {"ids": list(message_ids)})
-    except LockHeld:
+    except (LockHeld, *STORE_AWAY):
         return False
     return True
 
@@ -94,6 +100,7 @@ async def input_of_letter(client: Client, letter: DeadLetterRow, job: Job) -> Ba
     Raises:
         InputForgotten: neither is there.
         InputLocked: another transaction has locked the stored one.
+        InputAway: the tenant's own database does not answer.
         InvalidPayload, PayloadUnreadable: it does not fit the job, or cannot be read.
     """
     what = f"the input of {job.name}"
@@ -104,6 +111,8 @@ async def input_of_letter(client: Client, letter: DeadLetterRow, job: Job) -> Ba
             f"another transaction has locked {what} for {letter.tenant_id}, so it was not started. "
             "Try again; pg_locks says who holds it."
         ) from None
+    except STORE_AWAY as error:
+        raise InputAway(f"{what} cannot be read: {error.message}") from None
     values = None if kept is None else read_message(kept, what=what)
     if values is None and letter.run_id is not None:
         started_with = await if_known(input_of_run(client, letter.workflow_id, letter.run_id))

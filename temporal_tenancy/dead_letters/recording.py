@@ -16,6 +16,7 @@ from temporal_tenancy.core.failures import storable
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.payloads import fits_a_message
 from temporal_tenancy.dead_letters.fingerprints import fingerprint
+from temporal_tenancy.postgres.control_session import control_of, control_session
 from temporal_tenancy.postgres.library_text import library_text
 
 Payload = Mapping[str, Any]  # a job's input as JSON, without the tenant
@@ -125,6 +126,13 @@ _REFER: Final = library_text("""
     update tenancy.dead_letters set message_id = :message_id where tenant_id = :tenant and id = :id
 """)
 
+_RECORDED: Final = library_text("""
+    select tenant_id, id, workflow_id, message_id
+    from tenancy.dead_letters
+    where tenant_id = :tenant and workflow_id = :workflow_id
+        and run_id is not distinct from cast(:run_id as text) and status = 'open'
+""")
+
 
 async def put_letters(
     session: AsyncSession | AsyncConnection, letters: Sequence[Letter]
@@ -132,7 +140,9 @@ async def put_letters(
     """Records dead letters in the transaction of `session`, one for each workflow id.
 
     A failure that is already recorded, or older than the recorded one, changes nothing. A later
-    failure reopens the letter.
+    failure reopens the letter. If `session` is in a database of the tenant's own, the letters are
+    committed in the control plane at once: before what else `session` does, such as the marks of
+    their messages.
 
     Args:
         session: of the platform or the relay, or of the tenant that all letters belong to.
@@ -147,8 +157,9 @@ async def put_letters(
     if not letters:
         return []
     rows = json.dumps([_row(letter) for letter in letters])
-    put = await session.execute(_PUT, {"letters": rows})
-    return [Put(**row._mapping) for row in put]
+    async with control_session(session, "record dead letters") as control:
+        put = await control.execute(_PUT, {"letters": rows})
+        return [Put(**row._mapping) for row in put]
 
 
 async def record(session: AsyncSession, letter: Letter, payload: Payload | None) -> bool:
@@ -169,14 +180,14 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
         TenantMismatch: the letter's workflow id is not `{tenant}/{job}/{key}`.
     """
     put = await put_letters(session, [letter])
-    if not put:
+    known = put[0] if put else await _recorded_apart(session, letter)
+    if known is None:
         return False
     if payload is not None and fits_a_message(payload):
-        [new] = put
         parts = WorkflowId.parse(letter.workflow_id)
         kept = {
-            "tenant_id": new.tenant_id,
-            "id": None if new.message_id is None else str(new.message_id),
+            "tenant_id": known.tenant_id,
+            "id": None if known.message_id is None else str(known.message_id),
             "job": parts.job,
             "key": parts.key,
             "payload": payload,
@@ -185,10 +196,25 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
             "error_message": storable(letter.message),
         }
         message_id = await session.scalar(_KEEP, {"input": json.dumps(kept)})
-        if message_id != new.message_id:
-            values = {"message_id": message_id, "tenant": new.tenant_id, "id": new.id}
-            await session.execute(_REFER, values)
-    return True
+        if message_id != known.message_id:
+            values = {"message_id": message_id, "tenant": known.tenant_id, "id": known.id}
+            async with control_session(session, "say where an input is kept") as control:
+                await control.execute(_REFER, values)
+    return bool(put)
+
+
+async def _recorded_apart(session: AsyncSession, letter: Letter) -> Put | None:
+    """Returns the letter that an earlier try has committed apart, maybe without its input.
+
+    None where the letter and its input are one transaction, or if a later failure is recorded.
+    """
+    if control_of(session) is None:
+        return None
+    parts = WorkflowId.parse(letter.workflow_id)
+    values = {"tenant": parts.owner, "workflow_id": letter.workflow_id, "run_id": letter.run_id}
+    async with control_session(session, "look for a dead letter") as control:
+        row = (await control.execute(_RECORDED, values)).one_or_none()
+    return None if row is None else Put(**row._mapping)
 
 
 def _row(letter: Letter) -> dict[str, Any]:  # JSON

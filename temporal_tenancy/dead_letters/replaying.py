@@ -71,6 +71,7 @@ async def replay(client: Client, letter: DeadLetterRow, *, by: str) -> Replay:
             run the job now.
         InputForgotten: the input was not stored and the server no longer has it.
         InputLocked: another transaction has locked the input.
+        InputAway: the tenant's own database, which keeps the input, does not answer.
         InvalidPayload, PayloadUnreadable: the input does not fit the job, or cannot be read.
         TenantMismatch: the input names another tenant.
         RPCError: the server does not answer.

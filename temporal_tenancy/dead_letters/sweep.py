@@ -48,6 +48,7 @@ from temporal_tenancy.postgres.database_errors import ROW_ERRORS, LockHeld, is_o
 from temporal_tenancy.postgres.lock_timeouts import BRIEF
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import disagreement, is_same_input
+from temporal_tenancy.stores.errors import STORE_AWAY
 
 NAME: Final = "dead_letters.sweep"  # of the job, of its position, and `handled_by` of letters
 FIRST_LOOK: Final = timedelta(days=90)  # how far back the first sweep searches
@@ -232,7 +233,8 @@ class Sweep:
         """Records letters tenant by tenant.
 
         Returns:
-            How many are new, and whether all were recorded (False if a tenant held a lock).
+            How many are new, and whether all were recorded (False if a tenant held a lock, or its
+            own database did not answer).
         """
         by_tenant = defaultdict(list)
         for run in lost:
@@ -245,6 +247,12 @@ class Sweep:
                         new += await _recorded(run)
             except LockHeld:
                 log.warning("dead_letters.locked", extra={"tenant_id": tenant})
+                in_full = False
+            except STORE_AWAY as error:
+                kind = type(error).__name__
+                log.warning(
+                    "dead_letters.store_away", extra={"tenant_id": tenant, "error_type": kind}
+                )
                 in_full = False
         return new, in_full
 

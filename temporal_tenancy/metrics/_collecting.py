@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from temporalio.client import Client
 
@@ -28,6 +28,9 @@ from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
 from temporal_tenancy.ticks.schedules import ScheduledJob, with_those_of
+
+if TYPE_CHECKING:
+    from temporal_tenancy.outbox import Relay
 
 LOAD: Final = 20.0  # times a collection's duration is the shortest pause after it
 
@@ -60,6 +63,7 @@ async def collecting(
     migrations: Sequence[MigrationEnvironment] = (),
     options: CollectOptions | None = None,
     store: Store | None = None,
+    relay: Relay | None = None,
 ) -> AsyncIterator[None]:
     """Collects the gauges of the outbox, the ledger, the processes, task queues and schedules.
 
@@ -76,13 +80,15 @@ async def collecting(
         migrations: the environments of the application's own tables.
         options: how often, and for how long.
         store: where the values go; None: the process's instruments.
+        relay: the process's own, which visits tenants' own databases; None: it has none.
     """
     options = options or CollectOptions()
     every_schedule = with_those_of(schedules, _features_of(client))
     into = store or process_instruments().store
 
     async def outbox() -> Found:
-        return await _outbox_gauges.of_outbox(database, directory)
+        apart = () if relay is None else relay.store_views()
+        return await _outbox_gauges.of_outbox(database, directory, apart)
 
     async def ledger() -> Found:
         return await sources.of_ledger(database)

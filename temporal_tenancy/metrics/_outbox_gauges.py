@@ -11,7 +11,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import Row, TextClause
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,6 +32,9 @@ from temporal_tenancy.outbox.tables import IS_PROCESSING, IS_WAITING, MessageSta
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.tenant_walk import tenants_with
+
+if TYPE_CHECKING:
+    from temporal_tenancy.outbox.relay._store_rounds import StoreView
 
 ROWS: Final = 100_000
 """How many messages, and how many dead letters, are counted by the scan, and after it in shares."""
@@ -128,6 +133,31 @@ _LETTERS_OF: Final = library_text(f"""
 _LETTER_TENANTS: Final = tenants_with("tenancy.dead_letters", IS_OPEN)
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A tenant's messages in a store, like a row of the shared outbox."""
+
+    tenant_id: str
+    due: int
+    later: int
+    retry: int
+    due_for: float | None  # seconds
+
+    @classmethod
+    def of(cls, view: StoreView) -> Self:
+        """Returns what a relay has seen of a store."""
+        backlog = view.backlog
+        assert backlog is not None
+        since = backlog.due_since
+        return cls(
+            view.tenant_id,
+            due=backlog.pending - view.later,
+            later=view.later,
+            retry=backlog.failed,
+            due_for=None if since is None else (datetime.now(UTC) - since).total_seconds(),
+        )
+
+
 class _Budget:
     """The time for one part of the question; what has begun is ended."""
 
@@ -139,11 +169,16 @@ class _Budget:
         return time.monotonic() >= self._end
 
 
-async def of_outbox(database: Database, directory: TenantDirectory) -> Found:
+async def of_outbox(
+    database: Database, directory: TenantDirectory, apart: Sequence[StoreView] = ()
+) -> Found:
     """Counts the messages of the outbox and the open dead letters, by what they wait for.
 
-    Of a dead letter's job only the names of this process's own jobs are told.
+    Of a dead letter's job only the names of this process's own jobs are told. `apart` is what a
+    relay has last seen of the outboxes of tenants in databases of their own.
     """
+    seen = [_Waiting.of(view) for view in apart if view.backlog is not None]
+    away = sum(view.why is not None for view in apart)
     jobs = {"jobs": list(registry)}
     decided: dict[str, Decision] = {}
     running: dict[str, int] = {}
@@ -154,7 +189,8 @@ async def of_outbox(database: Database, directory: TenantDirectory) -> Found:
         processing = (await session.scalars(_PROCESSING, {"limit": ROWS + 1})).one()
         budget = _Budget()
         asked: list[str] = []
-        for chunk in _chunks([row.tenant_id for row in rows if row.due]):
+        every: list[Any] = [*rows, *seen]  # a row has columns of several types
+        for chunk in _chunks([row.tenant_id for row in every if row.due]):
             if asked and budget.spent:
                 in_part = True
                 break
@@ -167,9 +203,10 @@ async def of_outbox(database: Database, directory: TenantDirectory) -> Found:
             in_part = True
             break
         records.update((tenant.id, tenant) for tenant in await directory.find_many(chunk))
-    reasons: Counter[Labels] = Counter({("processing",): min(processing, ROWS)})
+    processing_apart = sum(view.backlog.processing for view in apart if view.backlog is not None)
+    reasons: Counter[Labels] = Counter({("processing",): min(processing, ROWS) + processing_apart})
     oldest = 0.0
-    for row in rows:
+    for row in every:
         reason = _reason(
             records.get(row.tenant_id),
             decided.get(row.tenant_id, NOTHING),
@@ -189,6 +226,7 @@ async def of_outbox(database: Database, directory: TenantDirectory) -> Found:
     return {
         of.MESSAGES: {reason: float(count) for reason, count in reasons.items()},
         of.OLDEST_DUE: {(): oldest},
+        of.STORES: {("answering",): float(len(apart) - away), ("away",): float(away)},
         of.LETTERS: {job: float(count) for job, count in by_job.items()},
         of.OLDEST_LETTER: {(): max(ages, default=0.0)},
         of.IN_PART: {("outbox",): float(in_part or letters_in_part or processing > ROWS)},

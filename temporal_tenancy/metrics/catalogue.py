@@ -110,6 +110,12 @@ OLDEST_DUE: Final = Instrument(
     "How long the oldest message has been due that nothing holds back.",
     source="outbox",
 )  # fmt: skip
+STORES: Final = Instrument(
+    "tenancy_outbox_stores", "gauge",
+    "Tenants' own databases whose outboxes a relay visits, by whether they answer it.",
+    ("state",),
+    source="outbox",
+)  # fmt: skip
 LETTERS: Final = Instrument(
     "tenancy_dead_letters_open",
     "gauge",
@@ -212,7 +218,7 @@ CATALOGUE: Final = (
     *(PROCESS, CONFIGURED, ATTEMPTS, ATTEMPT_SECONDS, RUNS, RUN_SECONDS, REFUSALS),
     *(WORKER_SECONDS, DATABASE_SECONDS, TENANT_ATTEMPTS, CONNECTIONS, HELD_SECONDS),
     *(CLAIM_SECONDS, CLAIMED, STARTS, LAG_SECONDS),
-    *(MESSAGES, OLDEST_DUE, LETTERS, OLDEST_LETTER),
+    *(MESSAGES, OLDEST_DUE, STORES, LETTERS, OLDEST_LETTER),
     *(TICK_TENANTS, TICK_LAG, TICK_RUNNING, TICKS_MISSED, TENANTS_MISSED),
     *(BACKLOG, BACKLOG_AGE, POLLERS, VERSIONS, PAUSED, SCHEDULES),
     *(OUT_OF_DATE, PROCESS_VERSIONS),

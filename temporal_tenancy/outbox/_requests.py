@@ -29,6 +29,7 @@ from temporal_tenancy.core.words import duration
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.inspection import find_message
 from temporal_tenancy.outbox.tables import MessageStatus, OutboxMessage
+from temporal_tenancy.postgres.control_session import control_session
 from temporal_tenancy.postgres.database import tenant_session
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import KeyReused, disagreement
@@ -178,12 +179,12 @@ class _Records:
 async def _recorded(workflow_id: WorkflowId) -> _Records:
     async with tenant_session() as session:
         message = await find_message(session, workflow_id.job, workflow_id.key)
-        letter = await session.scalar(
-            select(DeadLetterRow).where(
-                DeadLetterRow.tenant_id == current_tenant(),
-                DeadLetterRow.workflow_id == _letter_id(workflow_id, message),
-            )
+        its_letter = select(DeadLetterRow).where(
+            DeadLetterRow.tenant_id == current_tenant(),
+            DeadLetterRow.workflow_id == _letter_id(workflow_id, message),
         )
+        async with control_session(session, "look up a dead letter") as control:
+            letter = await control.scalar(its_letter)
     return _Records(message, letter)
 
 

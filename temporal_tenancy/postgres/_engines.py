@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -39,7 +39,6 @@ def make_engine(
     url: URL,
     shares: ConnectionShares,
     application_name: str,
-    settings: Mapping[str, str],
     kind: type[GuardedConnection],
     cap: ConnectionCap | None = None,
     server: Server | None = None,
@@ -50,7 +49,6 @@ def make_engine(
         url: of the database.
         shares: grants the engine's connections.
         application_name: the name that `pg_stat_activity` shows.
-        settings: server settings of the connections.
         kind: the class of the connections.
         cap: on the open connections of all engines that have it; None: none but the pool's size.
         server: the server, if the engine is of stores: their errors then name the store alone.
@@ -65,8 +63,6 @@ def make_engine(
     }
     if server is not None:
         options["tcp_user_timeout"] = STORE_ACKNOWLEDGE_TIMEOUT * 1_000
-    if settings:
-        options["options"] = " ".join(f"-c {name}={value}" for name, value in settings.items())
     engine = create_async_engine(
         url,
         poolclass=SharedPool,

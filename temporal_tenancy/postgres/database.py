@@ -42,12 +42,14 @@ from temporal_tenancy.postgres._guarded_connection import GuardedConnection, Ten
 from temporal_tenancy.postgres._servers import Server
 from temporal_tenancy.postgres._store_engines import StoreEngines
 from temporal_tenancy.postgres._transaction_clock import transaction_clock
+from temporal_tenancy.postgres.control_session import SESSION_CONTROL
 from temporal_tenancy.postgres.database_errors import withhold_values
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.lock_timeouts import (
     LOCK_TIMEOUT,
     SESSION_LOCK_TIMEOUT,
+    SESSION_SETTINGS,
     PlatformSession,
 )
 from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
@@ -109,7 +111,7 @@ class Database:
             tenant_pool_size: maximum number of connections of the tenant role.
             platform_pool_size: maximum number of connections of the platform role.
             application_name: the name that `pg_stat_activity` shows.
-            platform_settings: server settings of the platform role's connections.
+            platform_settings: server settings of the platform role's transactions.
             tenant_pool: how tenants share the tenant role's connections; overrides
                 `tenant_pool_size`.
             max_connections: maximum number of connections for tenants' work, open at one time over
@@ -127,6 +129,7 @@ class Database:
         """
         tenant_url, platform_url = hidden(tenant_url), hidden(platform_url)
         self._platform_lock_timeout = platform_lock_timeout
+        self._platform_settings = dict(platform_settings or {})
         schema = (installation or Installation()).schema
         self._tenant_limits = tenant_limits or SessionLimits()
         share = tenant_pool or PoolShare(tenant_pool_size)
@@ -147,7 +150,6 @@ class Database:
                 database_url(platform_url),
                 ConnectionShares(replace(PLATFORM_POOL, size=platform_pool_size)),
                 application_name,
-                platform_settings or {},
                 GuardedConnection,
             )
             use_schema(self._platform.sync_engine, schema)
@@ -160,7 +162,7 @@ class Database:
     def _tenants(self, url: URL, server: Server | None = None) -> AsyncEngine:
         """Returns an engine for tenants' work; `server`: of the stores that it is for."""
         engine = make_engine(
-            url, self._shares, self._application_name, {}, TenantConnection, self._cap, server
+            url, self._shares, self._application_name, TenantConnection, self._cap, server
         )
         use_schema(engine.sync_engine, self._schema)
         guard_tenant_engine(engine.sync_engine)
@@ -210,6 +212,8 @@ class Database:
             engine = await self._stores.engine_of(store)
         engine = engine or self.tenant_engine
         name = None if store is None else store.name
+        # A store's own tables of the control plane are empty.
+        apart = store is not None and store.isolation is Isolation.DATABASE
         with shares_of(engine).holder(f"tenant {tenant}", tenant, name) as holder:
             async with (
                 transaction_clock(engine.dialect) as clock,
@@ -226,6 +230,7 @@ class Database:
                             SESSION_CLOCK: clock,
                             SESSION_STORE: store,
                             SESSION_UNFINISHED: Unfinished(),
+                            **({SESSION_CONTROL: self} if apart else {}),
                         },
                     )
                 ) as session,
@@ -258,6 +263,7 @@ class Database:
                     close_resets_only=False,
                     info={
                         SESSION_LOCK_TIMEOUT: lock_timeout or self._platform_lock_timeout,
+                        SESSION_SETTINGS: self._platform_settings,
                         SESSION_UNFINISHED: Unfinished(),
                     },
                 )

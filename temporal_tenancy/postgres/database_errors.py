@@ -267,6 +267,14 @@ def store_unreachable(store: str | None, why: str) -> DatabaseUnreachable:
     )
 
 
+# What PgBouncer says, and what to do then.
+_OF_A_POOLER: Final = {
+    "in statement pooling mode": "Set pool_mode = transaction in the pooler's configuration.",
+    "query_wait_timeout": "All the pooler's connections are in use: raise its default_pool_size.",
+    "unsupported startup parameter": "Take that option out of the URL.",
+}
+
+
 def _what_to_do(reason: str) -> str:
     """Returns the advice for a failed login; a server that has answered is not to be started."""
     if "authentication failed" in reason or 'role "' in reason:
@@ -275,4 +283,5 @@ def _what_to_do(reason: str) -> str:
         return "Look at its log, and restart it."
     if 'database "' in reason:
         return "Create the database, or correct its URL."
-    return "Start it, or correct its URL."
+    advice = (what for said, what in _OF_A_POOLER.items() if said in reason)
+    return next(advice, "Start it, or correct its URL.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, TextClause, event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -13,7 +15,8 @@ from temporal_tenancy.postgres.session_limits import SessionLimits
 
 LOCK_TIMEOUT: Final = timedelta(seconds=1)  # the platform's, for rows that a tenant can lock
 BRIEF: Final = SessionLimits(lock=LOCK_TIMEOUT)  # for tenant sessions that the platform opens
-SESSION_LOCK_TIMEOUT: Final = "lock_timeout"  # the key in Session.info
+SESSION_LOCK_TIMEOUT: Final = "lock_timeout"  # the keys in Session.info
+SESSION_SETTINGS: Final = "settings"
 
 # Local to the transaction, so that no connection takes it back to the pool.
 _SET: Final = text("select set_config('lock_timeout', :milliseconds, true)")
@@ -28,12 +31,23 @@ def _set_at_begin(
     session: PlatformSession, transaction: SessionTransaction, connection: Connection
 ) -> None:
     if not transaction.nested:
-        set_lock_timeout(connection, session.info[SESSION_LOCK_TIMEOUT])
+        settings: Mapping[str, str] = session.info[SESSION_SETTINGS]
+        # In the same statement. A connection's own start-up options would do as well, but a pooler
+        # takes none, since it gives each transaction another connection of its own.
+        numbered = list(enumerate(settings.items()))
+        connection.execute(
+            _set_all(len(settings)),
+            {f"name_{number}": name for number, (name, _) in numbered}
+            | {f"value_{number}": value for number, (_, value) in numbered}
+            | _as_parameters(session.info[SESSION_LOCK_TIMEOUT]),
+        )
 
 
-def set_lock_timeout(connection: Connection, at_most: timedelta) -> None:
-    """Limits how long each statement of the transaction waits for a lock; synchronous."""
-    connection.execute(_SET, _as_parameters(at_most))
+@lru_cache
+def _set_all(settings: int) -> TextClause:
+    """Returns the first statement of a transaction: as many settings, and the timeout."""
+    calls = [f"set_config(:name_{number}, :value_{number}, true), " for number in range(settings)]
+    return text(_SET.text.replace("select ", f"select {''.join(calls)}", 1))
 
 
 async def wait_for_locks(session: AsyncSession, at_most: timedelta) -> None:

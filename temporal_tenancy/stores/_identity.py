@@ -62,12 +62,12 @@ async def _send(name: str, url: str, values: dict[str, str]) -> str | None:
     try:
         connection = await psycopg.AsyncConnection.connect(
             target.render_as_string(hide_password=False),
-            autocommit=True,
             connect_timeout=CONNECT_TIMEOUT,
             application_name="temporal-tenancy stores",
         )
         async with connection:
-            await connection.execute(f"set statement_timeout = {STATEMENT_TIMEOUT}".encode())
+            # Local to the transaction: behind a pooler, another client gets the connection next.
+            await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT}".encode())
             statement = _statement(PUBLIC, "%({})s")
             found = await (await connection.execute(statement.encode(), values)).fetchone()
     except psycopg.OperationalError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import TenancyError
-from temporal_tenancy.postgres.database_errors import DatabaseProblem
+from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 
 
 class StoreUnknown(TenancyError):
@@ -49,6 +51,10 @@ class StorePreparationFailed(DatabaseProblem):
 
 class ConnectionSecretMissing(DatabaseProblem):
     """The secret store has no connection of that name, or it cannot be read."""
+
+
+STORE_AWAY: Final = (DatabaseUnreachable, StoreUnreachable, ConnectionSecretMissing)
+"""The errors of a tenant's own database that cannot be reached now; others' work goes on."""
 
 
 def reason_of(error: Exception) -> str:

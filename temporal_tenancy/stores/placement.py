@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from temporal_tenancy.core.stores import Isolation
-
-TAKEN: Final = frozenset({Isolation.SHARED, Isolation.SCHEMA})
-"""The isolations that tenants are placed in.
-
-A database of a tenant's own has an outbox and dead letters of its own, which no relay works off and
-no operator sees.
-"""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from temporal_tenancy.stores.errors import (
     StoreUnreachable,
 )
 from temporal_tenancy.stores.placement import (
-    TAKEN,
     FreeStore,
     NewTenant,
     Placement,
@@ -106,8 +105,7 @@ class SignUp:
         Raises:
             StoreUnknown: there is no such store.
             StoreNotReady, StoreDraining, StoreFull: the store takes no tenant.
-            StoreRefused: it has another isolation, or is in another region, or is a database of its
-                own, in which no tenant is placed yet.
+            StoreRefused: it has another isolation, or is in another region.
             NoStoreFree: no prepared store fits.
             StoreUnreachable: the store, or each one that fits, does not answer.
             ConnectionSecretMissing: the secret store lacks the store's connection.
@@ -122,13 +120,11 @@ class SignUp:
             if store is not None:
                 row = await _locked(session, store)
                 _require_isolation(store, Isolation(row.isolation), isolation)
-                _require_taken(Isolation(row.isolation))
                 _require_region(row, region)
                 _require_free(row)
                 await self._take(session, row, tenant_id)
                 return Isolation(row.isolation), row.name
             chosen = isolation or self.policy.isolation_of(new)
-            _require_taken(chosen)
             if chosen is Isolation.SHARED:
                 return chosen, None
             return chosen, await self._first_that_answers(session, new, chosen)
@@ -204,14 +200,6 @@ def _require_isolation(name: str, has: Isolation, wanted: Isolation | None) -> N
         raise StoreRefused(
             f"the store {name} is a {has} store, not {wanted}. Choose another store, or leave the "
             "isolation out."
-        )
-
-
-def _require_taken(isolation: Isolation) -> None:
-    if isolation not in TAKEN:
-        raise StoreRefused(
-            f"no tenant is placed in a {isolation} store yet: no relay works off the messages in "
-            "it. Choose a schema store."
         )
 
 

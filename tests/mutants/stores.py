@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import contextmanager
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from temporal_tenancy.core.stores import Store
+from temporal_tenancy.dead_letters import recording
+from temporal_tenancy.outbox import Relay
+from temporal_tenancy.outbox.relay import _store_rounds
+from temporal_tenancy.outbox.relay._store_outbox import (
+    StoreOfTenant,
+    StoreOutbox,
+    stores_with_outboxes,
+)
+from temporal_tenancy.outbox.relay._store_rounds import StoreRounds
 from temporal_tenancy.postgres import _store_entry as store_entry
 from temporal_tenancy.postgres import transactions
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
@@ -15,6 +27,7 @@ from temporal_tenancy.postgres._store_engines import StoreEngines
 from tests.mutants.mutant import Mutant, replace
 
 STORES: Final = "tests/library/postgres/test_stores.py"
+OUTBOXES: Final = "tests/library/outbox/test_store_outboxes.py"
 CONNECTIONS: Final = "tests/library/postgres/test_store_connections.py"
 
 
@@ -87,6 +100,45 @@ def _take_any_tenant() -> None:
     replace(transactions, "record_of_this_activity", lambda: None)
 
 
+def _visit_the_next_tenants_store() -> None:
+    real = stores_with_outboxes
+
+    async def next_ones(session: AsyncSession) -> Sequence[StoreOfTenant]:
+        found = await real(session)
+        return [
+            dataclasses.replace(store, secret=found[(at + 1) % len(found)].secret)
+            for at, store in enumerate(found)
+        ]
+
+    replace(_store_rounds, "stores_with_outboxes", next_ones)
+
+
+def _let_the_relay_compare_no_owner() -> None:
+    async def require_own(self: StoreOutbox, session: AsyncSession) -> None: ...
+
+    replace(StoreOutbox, "_require_own", require_own)
+
+
+def _try_every_silent_store() -> None:
+    replace(StoreRounds, "_is_suspect", lambda self, store: False)
+    replace(StoreRounds, "_due", lambda self, store: store.due)
+
+
+def _keep_letters_in_the_store() -> None:
+    @asynccontextmanager
+    async def same(session: AsyncSession, reason: str) -> Any:
+        yield session
+
+    replace(recording, "control_session", same)
+
+
+def _take_no_slot_for_a_store() -> None:
+    async def all_of_them(self: Relay, units: Any, *given: Any) -> Any:
+        return units
+
+    replace(Relay, "_with_slots", all_of_them)
+
+
 STORE_FAULTS: Final = [
     Mutant(
         "store-of-the-next",
@@ -147,5 +199,35 @@ STORE_FAULTS: Final = [
         "a connection of the application's own is used for a tenant with a store",
         (f"{CONNECTIONS}::test_a_connection_of_ones_own_is_not_used_for_a_tenant_with_a_store",),
         seed=_take_any_tenant,
+    ),
+    Mutant(
+        "relay-at-the-next-store",
+        "a relay visits the database of the next tenant",
+        (f"{OUTBOXES}::test_no_more_connections_are_open_than_there_may_be",),
+        seed=_visit_the_next_tenants_store,
+    ),
+    Mutant(
+        "relay-compares-no-owner",
+        "a relay does not compare whose a store is",
+        (f"{OUTBOXES}::test_a_store_of_another_tenant_is_neither_read_nor_written",),
+        seed=_let_the_relay_compare_no_owner,
+    ),
+    Mutant(
+        "silent-stores-tried-at-once",
+        "stores that are down keep a relay from those that answer",
+        (f"{OUTBOXES}::test_a_store_that_never_answers_holds_back_its_own_tenant_alone",),
+        seed=_try_every_silent_store,
+    ),
+    Mutant(
+        "letters-kept-in-the-store",
+        "the dead letters of a tenant in a database are where no operator looks",
+        (f"{OUTBOXES}::test_a_dead_letter_is_in_the_control_plane_and_is_replayed",),
+        seed=_keep_letters_in_the_store,
+    ),
+    Mutant(
+        "store-without-slots",
+        "a tenant in a database runs more jobs than its cap",
+        (f"{OUTBOXES}::test_a_pause_a_suspension_and_a_cap_hold_in_a_database_too",),
+        seed=_take_no_slot_for_a_store,
     ),
 ]

@@ -10,7 +10,7 @@ from temporal_tenancy.core.directory import CachedDirectory
 from temporal_tenancy.core.words import duration
 from temporal_tenancy.dead_letters.alert_words import OLD_MESSAGES
 from temporal_tenancy.dead_letters.alerts import Alert, AlertSink, named, tell_by_tenant
-from temporal_tenancy.outbox.inspection import backlogs
+from temporal_tenancy.outbox.inspection import Backlog, backlogs
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.postgres.database import Database
 
@@ -18,16 +18,20 @@ AGE: Final = timedelta(minutes=15)  # how long a message may be due before the a
 
 
 async def alert_on_old_messages(
-    database: Database, directory: CachedDirectory, sinks: Sequence[AlertSink]
+    database: Database,
+    directory: CachedDirectory,
+    sinks: Sequence[AlertSink],
+    apart: Sequence[Backlog] = (),
 ) -> None:
     """Sends an alert about tenants whose messages have been due for longer than `AGE`.
 
-    Ignores tenants that a pause or a suspension holds back. Reads all waiting messages.
+    Ignores tenants that a pause or a suspension holds back. Reads all waiting messages of the
+    shared outbox; `apart` is what is known of those of tenants in databases of their own.
     """
     async with database.platform_session("check how long messages wait") as session:
         late = [
             backlog
-            for backlog in await backlogs(session)
+            for backlog in (*await backlogs(session), *apart)
             if backlog.due_since is not None and datetime.now(UTC) - backlog.due_since > AGE
         ]
         tenants = [backlog.tenant_id for backlog in late]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +23,9 @@ from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay._store_outbox import Messages
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.control_session import control_session
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 
 GATHER_SECONDS: Final = 0.02  # how long marks wait for others, so that many share a transaction
@@ -37,7 +39,7 @@ log: Final = logging.getLogger(__name__)
 
 
 @dataclass
-class _RelayMarks(Marks):
+class RelayMarks(Marks):
     """A relay's marks, which also release messages and free slots."""
 
     released: list[Message] = field(default_factory=list)
@@ -59,13 +61,13 @@ class _RelayMarks(Marks):
 class _Quarantined:
     """A tenant whose marks are written separately for a while."""
 
-    pending: _RelayMarks = field(default_factory=_RelayMarks)
-    writing: _RelayMarks = field(default_factory=_RelayMarks)  # in the try that runs now
+    pending: RelayMarks = field(default_factory=RelayMarks)
+    writing: RelayMarks = field(default_factory=RelayMarks)  # in the try that runs now
     failures: int = 0  # failed tries in a row
     due: float = 0.0  # the next try, on the monotonic clock
     until: float = 0.0  # the end of the quarantine, on the monotonic clock
 
-    def put_back(self, unwritten: _RelayMarks) -> None:
+    def put_back(self, unwritten: RelayMarks) -> None:
         """Puts unwritten marks back, before those that were added since."""
         unwritten.add(self.pending)
         self.pending = unwritten
@@ -77,35 +79,19 @@ class _Quarantined:
         self.failures += 1
 
 
-class MarkWriter:
-    """Collects marks, and writes them in the order in which they were made.
-
-    If the process dies before it writes a mark, a relay finds the message after its lease. A
-    message that was started is then started again under the same id, which is the same workflow.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._pending: defaultdict[str, _RelayMarks] = defaultdict(_RelayMarks)  # by tenant
-        self._writing: dict[str, _RelayMarks] = {}  # in the transaction that runs now, by tenant
-        self._quarantined: dict[str, _Quarantined] = {}  # by tenant
-        self._changed = asyncio.Event()
-        self._quarantine_changed = asyncio.Event()
-        self._tried = asyncio.Condition()
-        self._tries = 0
-        self._finishing = False
-        self._is_writing = False
+class RelayMarking(ABC):
+    """What a relay says of the units that it has claimed."""
 
     def started(self, unit: Unit, *, frees_slot: bool = False) -> None:
         """Marks a unit as started; a workflow of several messages marks its messages itself."""
         if not unit.coalesced:
-            self._add(unit.tenant_id, _RelayMarks(completed=list(unit.messages)))
+            self._add(unit.tenant_id, RelayMarks(completed=list(unit.messages)))
         if frees_slot:
             self._add(unit.tenant_id, _slot_of(unit))
 
     def released(self, unit: Unit) -> None:
         """Releases the messages of a unit that the relay did not try to start."""
-        self._add(unit.tenant_id, _RelayMarks(released=list(unit.messages)))
+        self._add(unit.tenant_id, RelayMarks(released=list(unit.messages)))
         self._add(unit.tenant_id, _slot_of(unit))
 
     def not_started(self, unit: Unit, failed: Sequence[Failed]) -> None:
@@ -116,7 +102,35 @@ class MarkWriter:
     def failed(self, failed: Sequence[Failed]) -> None:
         """Marks messages as failed that cannot be started at all."""
         for failure in failed:
-            self._add(failure.message.tenant_id, _RelayMarks(failed=[failure]))
+            self._add(failure.message.tenant_id, RelayMarks(failed=[failure]))
+
+    @abstractmethod
+    async def written(self) -> None:
+        """Waits until every earlier mark has been written, or tried and put back."""
+
+    @abstractmethod
+    def _add(self, tenant: str, marks: RelayMarks) -> None:
+        """Adds marks of a tenant's messages to those that are to be written."""
+
+
+class MarkWriter(RelayMarking):
+    """Collects marks, and writes them in the order in which they were made.
+
+    If the process dies before it writes a mark, a relay finds the message after its lease. A
+    message that was started is then started again under the same id, which is the same workflow.
+    """
+
+    def __init__(self, database: Messages) -> None:
+        self._database = database
+        self._pending: defaultdict[str, RelayMarks] = defaultdict(RelayMarks)  # by tenant
+        self._writing: dict[str, RelayMarks] = {}  # in the transaction that runs now, by tenant
+        self._quarantined: dict[str, _Quarantined] = {}  # by tenant
+        self._changed = asyncio.Event()
+        self._quarantine_changed = asyncio.Event()
+        self._tried = asyncio.Condition()
+        self._tries = 0
+        self._finishing = False
+        self._is_writing = False
 
     def unwritten(self, tenant: str) -> int:
         """Returns how many of a tenant's messages have unwritten marks, quarantined or not."""
@@ -164,7 +178,7 @@ class MarkWriter:
             if entry.pending and time.monotonic() < ends:
                 await self._try(entry)
 
-    def _add(self, tenant: str, marks: _RelayMarks) -> None:
+    def _add(self, tenant: str, marks: RelayMarks) -> None:
         if not marks:
             return
         entry = self._quarantined.get(tenant)
@@ -177,7 +191,7 @@ class MarkWriter:
 
     async def _write(self) -> None:
         unwritten = self._writing = self._pending
-        self._pending = defaultdict(_RelayMarks)
+        self._pending = defaultdict(RelayMarks)
         self._is_writing = True
         try:
             await self._write_together(unwritten)
@@ -193,12 +207,12 @@ class MarkWriter:
         if unwritten and not self._finishing:
             await asyncio.sleep(AGAIN_AFTER)
 
-    async def _write_together(self, unwritten: dict[str, _RelayMarks]) -> None:
+    async def _write_together(self, unwritten: dict[str, RelayMarks]) -> None:
         """Writes marks in one transaction or, if that fails, one transaction for each tenant.
 
         Removes what it has written from `unwritten`. Raises if the failure is not one tenant's.
         """
-        together = _RelayMarks()
+        together = RelayMarks()
         for marks in unwritten.values():
             together.add(marks)
         try:
@@ -220,11 +234,11 @@ class MarkWriter:
         else:
             unwritten.clear()
 
-    def _quarantine(self, tenant: str, unwritten: _RelayMarks, error: Exception) -> None:
+    def _quarantine(self, tenant: str, unwritten: RelayMarks, error: Exception) -> None:
         log.warning(
             "relay.marks_apart", extra={"tenant_id": tenant, "error_type": type(error).__name__}
         )
-        unwritten.add(self._pending.pop(tenant, _RelayMarks()))
+        unwritten.add(self._pending.pop(tenant, RelayMarks()))
         entry = self._quarantined[tenant] = _Quarantined(unwritten)
         entry.put_off()
         self._quarantine_changed.set()
@@ -249,7 +263,7 @@ class MarkWriter:
 
     async def _try(self, entry: _Quarantined) -> None:
         marks = entry.writing = entry.pending
-        entry.pending = _RelayMarks()
+        entry.pending = RelayMarks()
         try:
             await self._write_all(marks)
         except BaseException as error:
@@ -260,36 +274,44 @@ class MarkWriter:
         else:
             entry.failures = 0
         finally:
-            entry.writing = _RelayMarks()
+            entry.writing = RelayMarks()
 
-    async def _write_all(self, marks: _RelayMarks) -> None:
-        async with self._database.platform_session(
-            "mark messages", lock_timeout=LOCK_WAIT
-        ) as session:
-            await queue.RELAY.write(session, marks, Source.RELAY)
-            await queue.release(session, marks.released)
-            await queue.free_slots(session, marks.free)
-        for failure in marks.failed:
-            log.warning(
-                "message.dead" if failure.is_dead else "message.failed",
-                extra={
-                    "tenant_id": failure.message.tenant_id,
-                    "job": failure.message.job,
-                    "message_id": str(failure.message.id),
-                    "attempt": failure.message.attempts,
-                    "error_type": failure.error_type,
-                    **({"error": failure.error_message} if failure.is_told else {}),
-                },
-            )
+    async def _write_all(self, marks: RelayMarks) -> None:
+        await write_marks(self._database, marks)
 
-    def _put_back(self, unwritten: Mapping[str, _RelayMarks]) -> None:
+    def _put_back(self, unwritten: Mapping[str, RelayMarks]) -> None:
         if self._finishing:
             return  # a relay finds the messages after their lease
         for tenant, earlier in unwritten.items():
-            earlier.add(self._pending.pop(tenant, _RelayMarks()))
+            earlier.add(self._pending.pop(tenant, RelayMarks()))
             self._pending[tenant] = earlier
         self._changed.set()
 
 
-def _slot_of(unit: Unit) -> _RelayMarks:
-    return _RelayMarks(free=[(unit.tenant_id, unit.workflow_id)] if unit.holds_slot else [])
+async def write_marks(database: Messages, marks: RelayMarks) -> None:
+    """Writes marks in one transaction, and logs the failed attempts.
+
+    Where the control plane is another database, dead letters and slots are committed there first.
+    """
+    async with database.platform_session("mark messages", lock_timeout=LOCK_WAIT) as session:
+        await queue.RELAY.write(session, marks, Source.RELAY)
+        await queue.release(session, marks.released)
+        if marks.free:
+            async with control_session(session, "free slots") as control:
+                await queue.free_slots(control, marks.free)
+    for failure in marks.failed:
+        log.warning(
+            "message.dead" if failure.is_dead else "message.failed",
+            extra={
+                "tenant_id": failure.message.tenant_id,
+                "job": failure.message.job,
+                "message_id": str(failure.message.id),
+                "attempt": failure.message.attempts,
+                "error_type": failure.error_type,
+                **({"error": failure.error_message} if failure.is_told else {}),
+            },
+        )
+
+
+def _slot_of(unit: Unit) -> RelayMarks:
+    return RelayMarks(free=[(unit.tenant_id, unit.workflow_id)] if unit.holds_slot else [])

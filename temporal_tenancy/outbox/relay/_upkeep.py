@@ -23,11 +23,11 @@ from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox.marks import Marks, failed
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT
+from temporal_tenancy.outbox.relay._store_outbox import Messages
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.relay.options import RelayOptions
 from temporal_tenancy.outbox.relay.starting import run_of_message
 from temporal_tenancy.outbox.work_off import work_off_job
-from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import LockHeld, StatementTimeout
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import KeyReused, disagreement
@@ -50,7 +50,7 @@ class _State(Enum):
 class Upkeep:
     """Finds messages, slots and rows that no one else will handle."""
 
-    def __init__(self, client: Client, database: Database, options: RelayOptions) -> None:
+    def __init__(self, client: Client, database: Messages, options: RelayOptions) -> None:
         self._client = client
         self._database = database
         self._options = options

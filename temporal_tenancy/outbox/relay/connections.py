@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
+from temporal_tenancy.outbox.relay._server_settings import SERVER_SETTINGS
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.secret_texts import hidden

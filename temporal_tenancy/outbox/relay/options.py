@@ -28,6 +28,9 @@ class RelayOptions:
     worked_off: timedelta = timedelta(minutes=5)  # between checks on a workflow of several messages
     slot_unseen: timedelta = timedelta(minutes=1)  # between checks on the workflow of a slot
     age_look: timedelta = timedelta(minutes=1)  # between checks of how long messages wait
+    # Tenants in databases of their own:
+    store_connections: int = 8  # to their databases, at most; as many are visited at once
+    store_poll: timedelta = timedelta(seconds=2)  # between looks at an outbox with nothing to do
     stop_within: timedelta = timedelta(seconds=20)  # from `stop()`; then connections are cut
     away: Sequence[timedelta] = (  # between attempts while a server is unreachable; last repeats
         timedelta(seconds=0.5),

@@ -31,17 +31,6 @@ from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.tenant_walk import tenants_with
 
-# The planner must use the index whatever the last ANALYZE saw: the table is empty one moment and
-# has a million rows the next. It must look up picked rows one by one: it overestimates how many
-# rows a claim picks, and would read the whole table for a hash or merge join. The timeout is there
-# because one tenant's rows may take the server long to read while other tenants wait.
-SERVER_SETTINGS: Final = {
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "statement_timeout": "15s",
-}
 PRUNE_ROWS: Final = 5_000  # deleted per statement
 TOGETHER_ROWS: Final = 1_000  # messages of one workflow, read at once
 

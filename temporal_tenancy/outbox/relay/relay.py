@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -36,8 +36,15 @@ from temporal_tenancy.outbox.marks import failed
 from temporal_tenancy.outbox.relay import admission, queue
 from temporal_tenancy.outbox.relay._age import alert_on_old_messages
 from temporal_tenancy.outbox.relay._listening import listen
-from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT, MarkWriter
+from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT, MarkWriter, RelayMarking
 from temporal_tenancy.outbox.relay._quarantine import Quarantine
+from temporal_tenancy.outbox.relay._store_outbox import Look, Messages, StoreOutbox
+from temporal_tenancy.outbox.relay._store_rounds import (
+    ControlPlaneAway,
+    StoreMarks,
+    StoreRounds,
+    StoreView,
+)
 from temporal_tenancy.outbox.relay._upkeep import Upkeep
 from temporal_tenancy.outbox.relay.connections import relay_database
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
@@ -49,6 +56,7 @@ from temporal_tenancy.outbox.relay.starting import (
     job_of_message,
     start_unit,
 )
+from temporal_tenancy.postgres.control_session import control_session
 from temporal_tenancy.postgres.database_errors import (
     ROW_ERRORS,
     DatabaseProblem,
@@ -56,6 +64,7 @@ from temporal_tenancy.postgres.database_errors import (
     is_of_a_row,
     kind_of,
 )
+from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
@@ -64,6 +73,7 @@ from temporal_tenancy.sdk.search_attributes import (
     SearchAttributesMissing,
     require_search_attributes,
 )
+from temporal_tenancy.stores.secrets import ConnectionSecrets
 
 TENANTS_AT_ONCE: Final = 64  # tenants per claim
 ONE_BY_ONE: Final = 4  # messages per claim of a tenant whose rows failed an earlier claim
@@ -124,27 +134,32 @@ class Relay:
         alerts: Sequence[AlertSink] = (),
         deliver: Deliver = start_unit,
         installation: Installation | None = None,
+        listen_url: str | None = None,
+        stores: ConnectionSecrets | None = None,
     ) -> None:
         """
         Args:
             client: a client with the tenancy plugin, whose directory has the tenants.
-            url: the database's URL for the role `tenancy_relay`. It must name the server itself: a
-                transaction pooler forwards neither the relay's settings nor notifications. `run()`
-                closes the connections.
+            url: the database's URL for the role `tenancy_relay`. `run()` closes the connections.
             options: sizes and timings.
             alerts: where to send alerts about messages that wait for too long, besides the log.
             deliver: what to do with each unit; measurements replace it.
             installation: where the library's tables are, as for `Database`.
+            listen_url: the same role's URL that names the server itself, where `url` names a
+                pooler in transaction mode, which forwards no notifications; None: `url` does.
+            stores: has the connections of tenants' own databases, whose outboxes the relay visits;
+                None: the messages of such tenants wait.
 
         Raises:
-            ConfigurationError: the client's plugin has no directory, or `url` is not a PostgreSQL
+            ConfigurationError: the client's plugin has no directory, or a URL is not a PostgreSQL
                 URL.
         """
-        url = hidden(url)
+        url, listen_url = hidden(url), hidden(listen_url)
         self._client = client
         self._directory = _directory_of(client)
         self._database = relay_database(url, installation)
-        self._url = url
+        self._listen_url = url if listen_url is None else listen_url
+        database_url(self._listen_url)
         self._options = options or RelayOptions()
         self._deliver = deliver
         self._alerts = alerts
@@ -162,6 +177,10 @@ class Relay:
         self._away = 0  # starts in a row that Temporal did not answer
         self._marks = MarkWriter(self._database)
         self._upkeep = Upkeep(client, self._database, self._options)
+        self._stores = StoreRounds(
+            self._database, stores, self._options, self._work_off_store, installation
+        )
+        self._careful: dict[str, float] = {}  # tenants in stores whose claims failed, until when
         self.task_queue: Final = "outbox"  # its name in the process's health report
         self.is_running = False  # whether the last claim succeeded
         self.is_shutdown = False
@@ -173,6 +192,11 @@ class Relay:
         self._wake.set()
         self._room.set()
         self._quarantine.wake()
+        self._stores.stop()
+
+    def store_views(self) -> Sequence[StoreView]:
+        """Returns the tenants' own databases as the relay has last seen their outboxes."""
+        return self._stores.views()
 
     async def until_running(self) -> None:
         """Waits until the first claim has succeeded."""
@@ -195,6 +219,7 @@ class Relay:
         finally:
             self.is_running = False
             self.is_shutdown = True
+            await self._stores.dispose()
             await self._database.dispose()
 
     async def _require_search_attributes(self) -> None:
@@ -216,9 +241,9 @@ class Relay:
             ),
             self._age_loop(),
         )
-        listening = (listen(self._url, self._wake),) if self._options.listens else ()
+        listening = (listen(self._listen_url, self._wake),) if self._options.listens else ()
         tasks = _Tasks(
-            claiming=_begun(self._claim_loop(), self._quarantine_loop()),
+            claiming=_begun(self._claim_loop(), self._quarantine_loop(), *self._stores.loops()),
             duties=_begun(*duties),
             listening=_begun(*listening),
             marking=_begun(self._marks.run()),
@@ -257,6 +282,7 @@ class Relay:
         """Cuts the connections, so that what waits for the database fails, and ends `tasks`."""
         log.error("relay.cut", extra={"in_hand": self._in_hand})
         self._database.cut()
+        self._stores.cut()
         # What waits for the database fails by itself. Cancelled, it would ask the server to cancel.
         await asyncio.wait(tasks, timeout=CUT_FAILS)
         left = await end_tasks(*tasks, within=CUT_ENDS)
@@ -441,34 +467,49 @@ class Relay:
             allowed = await admission.allowances(
                 session, tenants, records, room=room, partial=partial
             )
-            quotas = {
-                tenant: allowance.quota
-                for tenant, allowance in allowed.items()
-                if allowance.only is None
-            }
-            job_quotas = {
-                (tenant, job): allowance.quota
-                for tenant, allowance in allowed.items()
-                for job in allowance.only or ()
-            }
-            lease = self._options.lease
-            claimed = await queue.claim(session, quotas, lease=lease, one_by_one=one_by_one)
-            claimed += await queue.claim_more(
-                session, job_quotas, lease=lease, one_by_one=one_by_one
+            units, refused, found = await self._take(
+                session, allowed, records, one_by_one=one_by_one
             )
-            units, refused = self._sort(claimed, records)
-            more_refused: list[Failed] = []
-            if not one_by_one:
-                units, more_refused = await self._fill(session, units, records)
-            units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
             await self._record_starts(session, units)
             seconds = time.monotonic() - began
-        observe(Claimed(len(claimed), seconds))
-        return _Claimed(units, [*refused, *more_refused], seconds)
+        observe(Claimed(found, seconds))
+        return _Claimed(units, refused, seconds)
+
+    async def _take(
+        self,
+        session: AsyncSession,
+        allowed: Mapping[str, admission.Allowance],
+        records: dict[str, Tenant],
+        *,
+        one_by_one: bool,
+    ) -> tuple[list[Unit], list[Failed], int]:
+        """Claims what is allowed; returns units, refusals, and the messages that were found."""
+        quotas = {
+            tenant: allowance.quota
+            for tenant, allowance in allowed.items()
+            if allowance.only is None
+        }
+        job_quotas = {
+            (tenant, job): allowance.quota
+            for tenant, allowance in allowed.items()
+            for job in allowance.only or ()
+        }
+        lease = self._options.lease
+        claimed = await queue.claim(session, quotas, lease=lease, one_by_one=one_by_one)
+        claimed += await queue.claim_more(session, job_quotas, lease=lease, one_by_one=one_by_one)
+        units, refused = self._sort(claimed, records)
+        if not one_by_one:
+            units, more_refused = await self._fill(session, units, records)
+            refused += more_refused
+        units = [replace(unit, holds_slot=allowed[unit.tenant_id].capped) for unit in units]
+        return units, refused, len(claimed)
 
     async def _record_starts(self, session: AsyncSession, units: Sequence[Unit]) -> None:
         """Records the slots and the messages of workflows that are about to start."""
-        await queue.take_slots(session, [unit for unit in units if unit.holds_slot])
+        with_slots = [unit for unit in units if unit.holds_slot]
+        if with_slots:
+            async with control_session(session, "take slots") as control:
+                await queue.take_slots(control, with_slots)
         together = [unit for unit in units if unit.coalesced]
         await queue.hand_over(session, together, lease=self._options.lease)
 
@@ -527,44 +568,50 @@ class Relay:
         claimed_at = time.monotonic()
         for unit in _in_turn(claimed.units):
             self._in_hand += len(unit.messages)
-            task = asyncio.create_task(self._start(unit, claimed_at))
+            task = asyncio.create_task(self._start_in_hand(unit, claimed_at))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _start(self, unit: Unit, claimed_at: float) -> None:
+    async def _start_in_hand(self, unit: Unit, claimed_at: float) -> None:
+        """Starts a unit that is counted among the claimed messages."""
+        try:
+            await self._start(unit, claimed_at, self._marks)
+        finally:
+            self._in_hand -= len(unit.messages)
+            if self._in_hand < self._options.batch:
+                self._room.set()
+
+    async def _start(self, unit: Unit, claimed_at: float, marks: RelayMarking) -> None:
         outcome: StartOutcome = "released"
         async with self._starts:
             try:
                 if time.monotonic() - claimed_at > self._options.lease.total_seconds() / 2:
                     # After the lease another relay could claim the unit while this one starts it.
-                    self._marks.released(unit)
+                    marks.released(unit)
                     return
                 started = await self._deliver(self._client, unit, self._options.ladder)
                 self._away = 0
                 # A workflow started before may have ended, and then nothing else frees its slot.
                 may_have_ended = unit.holds_slot and started is False
                 frees = may_have_ended and await self._upkeep.frees(unit.workflow_id)
-                self._marks.started(unit, frees_slot=frees)
+                marks.started(unit, frees_slot=frees)
                 outcome = "already" if started is False else "started"
             except ServerAway as error:
                 if self._away == 0:
                     log.warning("relay.temporal_away", extra={"error": str(error)})
                 self._away += 1
-                self._marks.released(unit)
+                marks.released(unit)
                 outcome = "away"
             except (DatabaseProblem, DBAPIError):  # the directory's; the claim loop logs it
-                self._marks.released(unit)
+                marks.released(unit)
             except Exception as error:  # any other error is these messages' own
                 ladder = self._options.ladder
                 failures = [failed(message, error, ladder) for message in unit.messages]
-                self._marks.not_started(unit, failures)
+                marks.not_started(unit, failures)
                 outcome = "dead" if any(each.is_dead for each in failures) else "retried"
             finally:
                 if is_observed():
                     observe(_start_tried(unit, outcome, time.monotonic() - claimed_at))
-                self._in_hand -= len(unit.messages)
-                if self._in_hand < self._options.batch:
-                    self._room.set()
 
     async def _upkeep_loop(self, duty: Callable[[], Awaitable[None]]) -> None:
         """Repeats one duty in its own task, so that no duty delays or ends another."""
@@ -599,7 +646,8 @@ class Relay:
             if self._stopping.is_set():
                 return
             try:
-                await alert_on_old_messages(self._database, self._directory, self._alerts)
+                seen = [view.backlog for view in self.store_views() if view.backlog is not None]
+                await alert_on_old_messages(self._database, self._directory, self._alerts, seen)
             except (DatabaseProblem, DBAPIError) as error:
                 log.warning("relay.upkeep_failed", extra={"error_type": type(error).__name__})
             except Exception:
@@ -607,27 +655,146 @@ class Relay:
 
     async def _start_alone(self, message: Message) -> None:
         """Starts a lost message, and writes its mark before the next one is claimed."""
+
+        async def start(unit: Unit) -> None:
+            self._in_hand += 1
+            await self._start_in_hand(unit, time.monotonic())
+
+        await self._start_recovered(message, self._database, self._marks, start)
+
+    async def _start_recovered(
+        self,
+        message: Message,
+        database: Messages,
+        marks: RelayMarking,
+        start: Callable[[Unit], Awaitable[None]],
+    ) -> None:
         tenant = await self._record(message.tenant_id)
         job = registry.get(message.job)
         async with self._database.platform_session("relay messages") as session:
             decided = await admission.decisions(session, [message.tenant_id])
         decision = decided.get(message.tenant_id, admission.NOTHING)
         if admission.held_back(tenant, decision, job) is not None:
-            self._marks.released(Unit(message.letter_id, [message]))
-            await self._marks.written()
+            marks.released(Unit(message.letter_id, [message]))
+            await marks.written()
             return
         units, refused = self._sort([message], {} if tenant is None else {tenant.id: tenant})
-        self._marks.failed(refused)
+        marks.failed(refused)
         for recovered in units:
-            async with self._database.platform_session(
+            async with database.platform_session(
                 "relay messages", lock_timeout=LOCK_WAIT
             ) as session:
                 cap = admission.cap_of(tenant, decision)
                 unit = replace(recovered, holds_slot=cap is not None)  # admitted by its claim
                 await self._record_starts(session, [unit])
-            self._in_hand += 1
-            await self._start(unit, time.monotonic())
-        await self._marks.written()
+            await start(unit)
+        await marks.written()
+
+    async def _work_off_store(
+        self, outbox: StoreOutbox, marks: StoreMarks, look: Look
+    ) -> timedelta | None:
+        """Does what a look at a store's outbox has found; returns when to look again."""
+        if look.is_old:
+            await Upkeep(self._client, outbox, self._options).prune()
+        if look.is_lost:
+            await self._start_lost_in_store(outbox, marks)
+        if not look.is_due or self._stopping.is_set():
+            return None
+        found = await self._claim_in_store(outbox, marks)
+        if self._away:
+            pauses = self._options.away
+            return pauses[min(self._away, len(pauses)) - 1]
+        return timedelta(0) if found else None
+
+    async def _start_lost_in_store(self, outbox: StoreOutbox, marks: StoreMarks) -> None:
+        async def start(unit: Unit) -> None:
+            await self._start(unit, time.monotonic(), marks)
+
+        lost = Upkeep(self._client, outbox, self._options).lost(lambda t: t != outbox.tenant_id)
+        async with aclosing(lost):
+            async for message in lost:
+                await self._start_recovered(message, outbox, marks, start)
+                if self._stopping.is_set():
+                    return
+
+    async def _claim_in_store(self, outbox: StoreOutbox, marks: StoreMarks) -> int:
+        """Claims messages of a store's tenant, starts them and writes the marks.
+
+        Returns how many were found. The control plane is asked before the claim and after it, so
+        that no transaction of it waits for a store.
+        """
+        tenant = outbox.tenant_id
+        careful = self._careful.get(tenant, 0.0) > time.monotonic()
+        room = max(1, self._options.batch // (2 * self._options.store_connections))
+        room = 1 if self._away else min(room, ONE_BY_ONE) if careful else room
+        with _control_plane():
+            record = await self._record(tenant)
+            records = {} if record is None else {tenant: record}
+            async with self._database.platform_session("relay messages") as control:
+                allowed = await admission.allowances(
+                    control, [tenant], records, room=room, partial=False
+                )
+        if not allowed:
+            return 0
+        try:
+            async with outbox.platform_session("relay messages") as session:
+                await queue.limit_statements(session, self._options.claim_limit)
+                began = time.monotonic()
+                units, refused, found = await self._take(
+                    session, allowed, records, one_by_one=careful
+                )
+                together = [unit for unit in units if unit.coalesced]
+                await queue.hand_over(session, together, lease=self._options.lease)
+                seconds = time.monotonic() - began
+        except ROW_ERRORS as error:
+            if not is_of_a_row(error):
+                raise
+            self._careful[tenant] = time.monotonic() + self._options.quarantine.total_seconds()
+            log.error(
+                "relay.tenant_failed_a_claim",
+                extra={"tenant_id": tenant, "error_type": kind_of(error)},
+            )
+            return 0
+        observe(Claimed(found, seconds))
+        marks.failed(refused)
+        admitted = await self._with_slots(units, records, marks)
+        claimed_at = time.monotonic()
+        await asyncio.gather(*(self._start(unit, claimed_at, marks) for unit in admitted))
+        await marks.written()
+        return found
+
+    async def _with_slots(
+        self, units: Sequence[Unit], records: dict[str, Tenant], marks: StoreMarks
+    ) -> Sequence[Unit]:
+        """Takes the slots of one tenant's units; releases those for which none is free any more."""
+        capped = [unit for unit in units if unit.holds_slot]
+        if not capped:
+            return units
+        tenant = capped[0].tenant_id
+        try:
+            with _control_plane():
+                async with self._database.platform_session("relay messages") as control:
+                    allowed = await admission.allowances(
+                        control, [tenant], records, room=len(capped), partial=False
+                    )
+                    quota = allowed[tenant].quota if tenant in allowed else 0
+                    await queue.take_slots(control, capped[:quota])
+        except BaseException:
+            for unit in units:
+                marks.released(replace(unit, holds_slot=False))
+            raise
+        for unit in capped[quota:]:
+            marks.released(replace(unit, holds_slot=False))
+        return capped[:quota]
+
+
+@contextmanager
+def _control_plane() -> Iterator[None]:
+    """Raises `ControlPlaneAway` if the control plane does not answer what is asked in the block."""
+    try:
+        yield
+    except (DatabaseProblem, DBAPIError) as error:
+        raise ControlPlaneAway from error
 
 
 def _directory_of(client: Client) -> CachedDirectory:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dev.devstack.postgres import EmbeddedPostgres
 from temporal_tenancy.outbox import RelayOptions
 from temporal_tenancy.outbox.relay import queue
+from temporal_tenancy.outbox.relay._server_settings import SERVER_SETTINGS
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.postgres.database import Database
 
@@ -116,7 +117,7 @@ async def filled(
         await everything.execute(_IN_HAND)
         if request.param == "full":
             await everything.execute("analyze tenancy.outbox_messages")
-    database = Database(platform_url=urls.relay, platform_settings=queue.SERVER_SETTINGS)
+    database = Database(platform_url=urls.relay, platform_settings=SERVER_SETTINGS)
     async with database.platform_session("claim in a test") as session:
         taken = await queue.claim(session, {"large": BATCH}, lease=timedelta(0))
     yield Filled(database, taken)

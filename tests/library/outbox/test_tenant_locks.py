@@ -27,8 +27,8 @@ from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.outbox.inspection import backlogs
 from temporal_tenancy.outbox.relay import admission, queue
 from temporal_tenancy.outbox.relay._mark_writer import MarkWriter
+from temporal_tenancy.outbox.relay._server_settings import SERVER_SETTINGS
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
-from temporal_tenancy.outbox.relay.queue import SERVER_SETTINGS
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session, use_database
 from temporal_tenancy.postgres.database_errors import LockHeld

@@ -424,6 +424,26 @@ def test_an_owner_who_may_not_alter_the_roles_leaves_them_as_they_are(
         assert tenant.execute("show lock_timeout").fetchone() == ("7min",)
 
 
+async def test_the_platforms_settings_end_with_its_transaction(
+    database_urls: DatabaseUrls,
+) -> None:
+    settings = {"enable_seqscan": "off", "statement_timeout": "100s"}
+    database = Database(platform_url=database_urls.platform, platform_settings=settings)
+    show = "select current_setting('enable_seqscan'), current_setting('statement_timeout')"
+    async with database.platform_session("look in a test") as session:
+        connection = await (await session.connection()).get_raw_connection()
+        assert (await session.execute(text(show))).one() == ("off", "100s")
+        driver = connection.driver_connection
+        assert driver is not None
+        await driver.commit()
+        after = await (await driver.execute(show)).fetchone()
+        await driver.rollback()
+    assert after is not None
+    assert after[0] == "on"
+    assert after[1] != "100s"
+    await database.dispose()
+
+
 async def test_a_platform_statement_that_takes_too_long_is_ended(
     database_urls: DatabaseUrls,
 ) -> None:

@@ -11,22 +11,14 @@ import pytest
 
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
-from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.installation import Roles
 from temporal_tenancy.postgres.store_roles import store_roles
-from temporal_tenancy.stores import sign_up
 from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.secrets import FileConnectionSecrets
 from tests.fixtures.tables.models import TABLES
 
 Shop = Callable[[str | None], MigrationEnvironment]
-
-
-@pytest.fixture(autouse=True)
-def databases_take_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opens database stores to sign-ups, for what works in them already."""
-    monkeypatch.setattr(sign_up, "TAKEN", frozenset(Isolation))
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ from temporal_tenancy.stores.errors import (
 from temporal_tenancy.stores.placement import FreeStore, NewTenant, Placement
 from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.registry import Stores
-from temporal_tenancy.stores.secrets import FileConnectionSecrets
+from temporal_tenancy.stores.secrets import PLATFORM, FileConnectionSecrets, secret_name
 from temporal_tenancy.stores.sign_up import SignUp
+from tests.fixtures.pgbouncer import PgBouncer
 
 
 @pytest.fixture
@@ -95,6 +96,22 @@ async def test_a_database_store_says_whose_it_is(
 
 
 @pytest.mark.parametrize("isolation", Isolation)
+async def test_signing_up_leaves_nothing_on_a_poolers_connection(
+    preparation: Preparation,
+    sign_up: SignUp,
+    other_database: DatabaseUrls,
+    connection_secrets: FileConnectionSecrets,
+    pgbouncer: PgBouncer,
+) -> None:
+    name = preparation.prepare(Isolation.DATABASE, at=other_database.owner)
+    url = pgbouncer.url(other_database.platform)
+    connection_secrets.put(secret_name(name, PLATFORM), url)
+    await add(sign_up, "acme", store=name)
+    timeout = "show statement_timeout"
+    with connect(url) as reused, connect(other_database.platform) as direct:
+        assert reused.execute(timeout).fetchone() == direct.execute(timeout).fetchone()
+
+
 async def test_signing_up_takes_under_a_second_in_every_mode(
     preparation: Preparation,
     sign_up: SignUp,

@@ -14,6 +14,7 @@ from saas.database.environment import TENANT_DATA
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.installation import Roles
 from temporal_tenancy.postgres.store_roles import store_roles
+from tests.fixtures.apart import Apart
 from tests.fixtures.starter import Starter
 
 
@@ -87,10 +88,62 @@ async def test_a_database_of_its_own_needs_a_place_for_its_connection(
     assert missing.code == 2
     made = await starter(*prepare, *given, **variables, STORE_URL=other_database.owner)
     assert made.code == 0, made.err
-    for choice in (("--store", "t_own"), ("--isolation", "database")):
-        tenant = await starter("tenants", "add", "acme", *choice, **variables)
-        assert tenant.code == 2
-        assert "no tenant is placed in a database store yet" in tenant.err
+    tenant = await starter("tenants", "add", "acme", "--isolation", "database", **variables)
+    assert tenant.code == 0, tenant.err
+    assert (await starter("stores", "show", "t_own")).out.count("acme") == 1
+
+
+async def test_a_tenants_messages_in_its_own_database_are_shown_moved_and_cancelled(
+    starter: Starter, apart: Apart, tmp_path: Path
+) -> None:
+    folder = {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
+    await apart.add("acme", plan="enterprise")
+    input = ("--tenant", "acme", "--input", '{"period": "2013-04"}')
+    asked = await starter("enqueue", "billing.cycle", *input, "--json", **folder)
+    assert asked.code == 0, asked.err
+    message = asked.document["message_id"]
+    [listed] = (await starter("outbox", "list", "--json", **folder)).document
+    assert (listed["tenant_id"], listed["pending"], listed["held_back"]) == ("acme", 1, None)
+    assert [each["id"] for each in listed["messages"]] == [message]
+    time = ("--at", "2090-01-01T00:00:00Z")
+    moved = await starter("outbox", "reschedule", message, *time, "--json", **folder)
+    assert moved.document["tenant_id"] == "acme", moved.err
+    explained = await starter("explain", "acme/billing.cycle/2013-04", "--json", **folder)
+    assert "It starts at 2090-01-01" in explained.document["waiting_for"][0]
+    well = await starter("doctor", "--json", **folder)
+    [check] = [each for each in well.document["checks"] if each["name"] == "tenants' databases"]
+    assert (check["verdict"], "1 database answers" in check["message"]) == ("ok", True)
+    assert (await starter("outbox", "cancel", message, **folder)).code == 0
+    assert (await starter("outbox", "list", "--json", **folder)).document == []
+
+
+async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
+    starter: Starter, apart: Apart, tmp_path: Path
+) -> None:
+    folder = {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
+    await apart.add("acme", plan="enterprise")
+    [name] = apart.names
+    for role in ("tenant", "relay"):
+        apart.secrets.put(f"{name}.{role}", "postgresql://a:s3cr3t@127.0.0.1:1/x")
+    [listed] = (await starter("outbox", "list", "--json", **folder)).document
+    assert listed["tenant_id"] == "acme"
+    assert listed["held_back"].startswith(f'the store "{name}" does not answer')
+    explained = await starter("explain", "acme/billing.cycle/2013-04", **folder)
+    assert explained.code == 3
+    assert f'the store "{name}" refused the connection' in explained.err
+    ill = await starter("doctor", "--json", **folder)
+    [check] = [each for each in ill.document["checks"] if each["name"] == "tenants' databases"]
+    assert check["verdict"] == "failed"
+    assert f'acme: the store "{name}" does not answer' in check["message"]
+    apart.secrets.put(f"{apart.prepare()}.platform", "postgresql://a:s3cr3t@127.0.0.1:1/x")
+    late = await starter("tenants", "add", "late", "--isolation", "database", **folder)
+    assert late.code == 3
+    assert late.err.startswith(f"StoreUnreachable: the store {apart.names[-1]} does not answer")
+    nobody = await starter("outbox", "list", "--json")
+    assert "no secret store is set" in nobody.document[0]["held_back"]
+    said = listed["held_back"] + explained.err + check["message"] + late.err
+    assert "s3cr3t" not in said
+    assert "127.0.0.1" not in said
 
 
 @pytest.mark.parametrize(

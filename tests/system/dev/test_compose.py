@@ -40,12 +40,14 @@ FOLDER_OF_IMAGE = {
 }
 PUBLISHED = {"web", "temporal-ui", "mail", "prometheus", "alertmanager", "grafana"}
 # Settings that nobody needs to set, and why: the Dockerfile sets LOG_FORMAT; traces have an
-# endpoint; no tenant is placed in a database of its own yet; the rest are limits and intervals.
+# endpoint; whoever gives tenants databases of their own mounts a folder with their connections;
+# there is no pooler; the rest are limits and intervals.
 DEFAULT_IS_RIGHT = "|".join(
     (
         *("LOG_FORMAT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "DRAIN_DELAY_SECONDS"),
-        "CONNECTIONS_URL",
+        *("CONNECTIONS_URL", "RELAY_LISTEN_DATABASE_URL"),
         *("METRICS_COLLECT_SECONDS", "METRICS_TENANTS", "RELAY_ATTEMPTS", "RELAY_BACKOFF"),
+        r"RELAY_STORE_\w+",
         *(r"TENANT_(POOL_SIZE|POOL_RESERVED|\w+_TIMEOUT)", r"WEB_\w+_(SECONDS|MAX|MAX_BYTES|RATE)"),
         *(r"WEB_(CONNECTIONS|REQUESTS|UPLOADS|STREAMS|WEBHOOKS)\w*", "WEB_KEY_FAILURES_PER_MINUTE"),
     )

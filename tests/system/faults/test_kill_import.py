@@ -11,12 +11,11 @@ import pytest
 from temporalio.client import Client
 
 from activities.uploads import begin_import
-from dev.devstack.postgres import DatabaseUrls
 from saas.database.contacts import ImportStatus
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tenants import Tenants
-from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
+from tests.fixtures.modes import InStoreOf
 from tests.fixtures.postgres import within
 from tests.fixtures.worker_process import StartWorker
 from workflows.imports import ImportContacts, ImportContactsInput
@@ -37,15 +36,15 @@ async def pieces() -> AsyncIterator[bytes]:
         yield line.encode()
 
 
-def count(urls: DatabaseUrls, query: str) -> int:
-    with connect(urls.superuser) as everything:
+def count(in_store_of: InStoreOf, query: str) -> int:
+    with in_store_of("acme") as everything:
         row = everything.execute(query.encode()).fetchone()
     return 0 if row is None else int(row[0])
 
 
-async def until_imported(urls: DatabaseUrls, rows: int) -> None:
+async def until_imported(in_store_of: InStoreOf, rows: int) -> None:
     async with asyncio.timeout(60):
-        while count(urls, "select sum(imported) from imports") < rows:  # noqa: ASYNC110
+        while count(in_store_of, "select sum(imported) from imports") < rows:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # another process handles it
 
 
@@ -53,7 +52,7 @@ async def test_a_killed_workers_successor_imports_the_rest_and_counts_are_exact(
     saas: Client,
     tenants: Tenants,
     database: Database,
-    database_urls: DatabaseUrls,
+    in_store_of: InStoreOf,
     start_worker: StartWorker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -70,12 +69,12 @@ async def test_a_killed_workers_successor_imports_the_rest_and_counts_are_exact(
         id=f"acme/contacts.import/{import_id}",
         task_queue=Queue.DEFAULT,
     )
-    await until_imported(database_urls, 2_000)
+    await until_imported(in_store_of, 2_000)
     first.send(signal.SIGKILL)
     assert await first.exit_code() == -signal.SIGKILL
-    reached = count(database_urls, "select imported from imports")
+    reached = count(in_store_of, "select imported from imports")
     # The contacts and the import's progress were committed together.
-    assert count(database_urls, "select count(*) from contacts") == reached < NEW
+    assert count(in_store_of, "select count(*) from contacts") == reached < NEW
 
     second = await start_worker("--queue", "default", **storage).until_ready()
     done = await handle.result()
@@ -87,8 +86,8 @@ async def test_a_killed_workers_successor_imports_the_rest_and_counts_are_exact(
            and name = 'Person, ' || substring(email from 7 for position('@' in email) - 7)
            and attributes ? 'seat'
     """
-    assert count(database_urls, right) == count(database_urls, "select count(*) from contacts")
-    assert count(database_urls, right) == NEW
+    assert count(in_store_of, right) == count(in_store_of, "select count(*) from contacts")
+    assert count(in_store_of, right) == NEW
     file = tmp_path / "objects" / str(done.error_file)
     lines = file.read_text(encoding="utf-8-sig").splitlines()
     assert len(lines) == len(set(lines)) == BAD + 1

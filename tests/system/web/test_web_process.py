@@ -127,6 +127,11 @@ async def test_a_thousand_idle_connections_keep_nobody_out(
     [
         ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "ExcessRights: DATABASE_URL is"),
         ({"RELAY_DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "env -u RELAY_DATABASE_URL "),
+        (
+            {"RELAY_LISTEN_DATABASE_URL": "postgresql://x:y@localhost/z"},
+            1,
+            "env -u RELAY_LISTEN_DATABASE_URL ",
+        ),
         ({"TRUSTED_PROXIES": "everybody"}, 2, "ConfigurationError: TRUSTED_PROXIES"),
         ({"WEB_CONNECTIONS": "99999999"}, 2, "ConfigurationError: WEB_CONNECTIONS"),
         (

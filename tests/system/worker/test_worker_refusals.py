@@ -109,6 +109,15 @@ def cases(
             "ConfigurationError: ",
             variables={"TENANT_DATABASE_URL": f"http://:{CANARY}@localhost"},
         ),
+        "no URL to listen at": Case(
+            2,
+            "ConfigurationError: RELAY_LISTEN_DATABASE_URL: ",
+            arguments=["--relay"],
+            variables={
+                "RELAY_DATABASE_URL": database_urls.relay,
+                "RELAY_LISTEN_DATABASE_URL": f"http://:{CANARY}@localhost",
+            },
+        ),
         "no folder of connections": Case(
             2,
             "ConfigurationError: CONNECTIONS_URL must be file:///folder",

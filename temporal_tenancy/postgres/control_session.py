@@ -1,0 +1,54 @@
+"""The session for the control plane's rows that belong to what another session writes.
+
+The rows of a tenant in a database of its own are there, its messages too. Whether it may run, its
+dead letters and its slots are in the control plane, which is then another database. Such a row is
+committed before the rest: a crash between the two repeats it, and it is written so that repeating
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from temporal_tenancy.core.scope import _outside
+
+if TYPE_CHECKING:
+    from temporal_tenancy.postgres.database import Database
+
+SESSION_CONTROL: Final = "control"  # the key in Session.info; absent: it is the same database
+
+Open = TypeVar("Open", bound=AsyncSession | AsyncConnection)
+
+
+def control_of(session: AsyncSession | AsyncConnection) -> Database | None:
+    """Returns the database with the control plane; None: it is the session's own."""
+    found: Database | None = None
+    if isinstance(session, AsyncSession):
+        found = session.info.get(SESSION_CONTROL)
+    return found
+
+
+@asynccontextmanager
+async def control_session(session: Open, reason: str) -> AsyncIterator[Open | AsyncSession]:
+    """Yields `session` where it reaches the control plane, or else a session that does.
+
+    That one is the platform's, and is committed at the end of the block, before `session` is.
+
+    Args:
+        session: a tenant's, the platform's or a relay's, which has an open transaction.
+        reason: as for `platform_session()`.
+
+    Raises:
+        ConfigurationError: the process has no control plane.
+    """
+    control = control_of(session)
+    if control is None:
+        yield session
+        return
+    with _outside():  # the rows are the control plane's, though the code runs for a tenant
+        async with control.platform_session(reason) as apart:
+            yield apart
