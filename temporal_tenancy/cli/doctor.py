@@ -18,6 +18,7 @@ from temporal_tenancy.cli._probe_checks import PATIENCE, probe_checks
 from temporal_tenancy.cli._process_checks import process_checks
 from temporal_tenancy.cli._shared_state_checks import shared_state_checks
 from temporal_tenancy.cli._spinners import waiting_for
+from temporal_tenancy.cli._store_checks import store_checks
 from temporal_tenancy.cli._temporal_checks import temporal_checks
 from temporal_tenancy.cli._tenant_checks import tenant_checks
 from temporal_tenancy.cli._verdicts import Check, Verdict
@@ -45,6 +46,7 @@ async def examine(patience: timedelta = PATIENCE) -> Answer:
     with waiting_for("The database is checked with the login of each role"):
         database = [
             *await asyncio.to_thread(database_checks),
+            *await store_checks(),
             *await shared_state_checks(),
             *await tenant_checks(),
             *await process_checks(),

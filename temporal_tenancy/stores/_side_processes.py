@@ -10,18 +10,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from temporal_tenancy.core.tenant_id_types import TenantIdType, declare_tenant_ids, declared_type
 
 STORES_EACH: Final = 10  # to migrate, before another process is worth its start of a second
 
-Result = TypeVar("Result")
-Mapped = Callable[[Callable[[str], Result], Sequence[str]], Iterator[Result]]
+Mapping = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]  # as `map()` is typed
 
 
 @contextmanager
-def side_processes(at_once: int, stores: int) -> Iterator[Mapped[Result]]:
+def side_processes(at_once: int, stores: int) -> Iterator[Mapping]:
     """Provides a function like `map()`, which calls in up to `at_once` processes.
 
     For few stores it calls in this process. What is called, and with what, must be picklable. The

@@ -237,7 +237,7 @@ def _versions(
     ask: bool,
 ) -> dict[str, Mapping[str, str] | None]:
     """Returns the last migrations of each store, by its name."""
-    found = {row["name"]: row.get("versions") for row in rows}
+    found: dict[str, Mapping[str, str] | None] = {row["name"]: row.get("versions") for row in rows}
     schemas = [
         row["name"]
         for row in rows
@@ -245,11 +245,11 @@ def _versions(
     ]
     if not schemas:
         return found
-    found.update((name, {}) for name in schemas)
+    asked: dict[str, dict[str, str]] = {name: {} for name in schemas}
     for environment in application:
         for name, revision in revisions_in(connection, schemas, environment).items():
-            found[name][environment.name] = revision
-    return found
+            asked[name][environment.name] = revision
+    return found | asked
 
 
 def _target(lineages: Mapping[MigrationEnvironment, Lineage]) -> str:
