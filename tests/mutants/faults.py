@@ -43,6 +43,7 @@ from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 from tests.mutants.shared_state import SHARED_STATE_FAULTS
+from tests.mutants.store_migrations import STORE_MIGRATION_FAULTS
 from tests.mutants.stores import STORE_FAULTS
 from tests.mutants.tenant_ids import TENANT_ID_FAULTS
 from tests.mutants.tls import TLS_FAULTS
@@ -302,6 +303,7 @@ _ALL: Final = [
     *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
     *STORE_FAULTS,
+    *STORE_MIGRATION_FAULTS,
     *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,
