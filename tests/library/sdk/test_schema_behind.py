@@ -10,6 +10,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from dev.devstack.postgres import DatabaseUrls
 from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
@@ -166,12 +167,11 @@ def test_a_job_that_needs_a_migration_is_refused_where_no_migrations_are_named()
 
 
 async def test_the_directory_says_which_migrations_a_tenants_own_store_has(
-    database: Database, tenants: Tenants
+    database: Database, tenants: Tenants, database_urls: DatabaseUrls
 ) -> None:
     for name in ("acme", "globex"):
         await tenants.add(name, name, plan="free")
-    assert database.platform_url is not None
-    with connect(database.platform_url) as platform:
+    with connect(database_urls.platform) as platform:
         platform.execute(
             "insert into tenancy.stores (name, isolation, schema, role, state, versions) "
             "values ('t_one', 'schema', 't_one', 't_one', 'active', '{\"orders\": \"0001\"}')"
