@@ -27,6 +27,7 @@ from benchmarks.outbox import (
 from benchmarks.processes import idle_connections, worker_memory, worker_slots
 from benchmarks.shared.measure import Answer, tell, write_logs_away
 from benchmarks.shared.servers import Servers, running_servers, temporal_kind
+from benchmarks.stores import store_migrations
 from dev.devstack import eventloop
 from dev.devstack.errors import PartMissing
 from dev.devstack.signals import orderly_stop
@@ -75,6 +76,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     payments_under_flood,
     idle_connections,
     everything_on,
+    store_migrations,
 )
 
 

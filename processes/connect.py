@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
+from saas.database.environment import TENANT_DATA
 from saas.settings import Settings
 from temporal_tenancy import ConfigurationError, Database, PoolShare, registry
 from temporal_tenancy.cli import Advice, SettingMissing, temporal_config
@@ -163,6 +164,7 @@ async def connect_client(
         directory=None if database is None else ControlPlaneDirectory(database),
         features=[*everything(database, alerts=alerts), *features],
         passthrough=PASSTHROUGH,
+        migrations=[TENANT_DATA],
     )
     with reaching_servers(_address, ADVICE, connecting=True):
         return await connect_temporal([plugin])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from temporal_tenancy.core.directory import TenantDirectory
 from temporal_tenancy.core.errors import MissingExtra
+from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.sdk.plugin import TenancyPluginBase
@@ -38,6 +39,7 @@ class TenancyPlugin(TenancyPluginBase):
         alerts: Sequence[AlertSink] = (),
         platform_queue: str | None = None,
         payload_limit: int | None = None,
+        migrations: Sequence[MigrationEnvironment] = (),
     ) -> None:
         """
         Args:
@@ -59,6 +61,9 @@ class TenancyPlugin(TenancyPluginBase):
             payload_limit: the largest input, result, heartbeat or message, in bytes. A larger one
                 raises `TooLarge` before it is sent. None means the server's default, 2 MiB: set
                 it where your server's `limit.blobSize.error` differs.
+            migrations: the environments of the application's tenant-owned tables. The jobs of a
+                tenant whose own store lacks some of them wait, with `SchemaBehind`, until
+                `migrate` has brought them.
 
         Raises:
             ConfigurationError: an exemption has no reason, or a feature is listed twice.
@@ -69,6 +74,10 @@ class TenancyPlugin(TenancyPluginBase):
             served = tuple(features)
         if features is not None and database is not None:
             served = (sessions(database), *served)
+        if migrations:
+            from temporal_tenancy.stores import migrated_stores
+
+            served = (*served, migrated_stores(migrations))
         super().__init__(
             directory=directory,
             features=served,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from dev.devstack.temporal_part import TemporalPart
 from saas.database.environment import TENANT_DATA
 from temporal_tenancy import Database, TenancyPlugin
 from temporal_tenancy.control_plane import ControlPlaneDirectory
+from temporal_tenancy.core import MigrationEnvironment
 from temporal_tenancy.postgres import migrate
 
 PASSTHROUGH: Final = (
@@ -62,6 +63,18 @@ class Servers:
             relay_url=urls.relay,
             application=[TENANT_DATA],
             harden=True,
+        )
+        return urls
+
+    def new_store(self, name: str, application: Sequence[MigrationEnvironment]) -> DatabaseUrls:
+        """Creates a database with the library's migrations and those of `application`."""
+        urls = self._postgres.create_database(name)
+        migrate(
+            urls.owner,
+            tenant_url=urls.tenant,
+            platform_url=urls.platform,
+            relay_url=urls.relay,
+            application=application,
         )
         return urls
 

@@ -1,52 +1,147 @@
-"""The doctor's check of tenants' own databases."""
+"""The doctor's checks of stores: their migrations, and tables that no migration has made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
+import psycopg
 
-from temporal_tenancy.cli._not_reachable import NotReachable
-from temporal_tenancy.cli._server_access import control_plane
-from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped
-from temporal_tenancy.cli.program import current_application
+from temporal_tenancy.cli._fleet import Fleet
+from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
+from temporal_tenancy.cli.answers import number
+from temporal_tenancy.cli.program import Application, current_application, quoted
 from temporal_tenancy.core.errors import ConfigurationError
-from temporal_tenancy.core.words import number
-from temporal_tenancy.outbox.store_outboxes import Asked, ask_stores
+from temporal_tenancy.core.stores import SHARED_STORE, Isolation
+from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.stores.drift import (
+    Drift,
+    compared,
+    declared,
+    objects_in,
+    schema_of,
+    version_tables,
+)
+from temporal_tenancy.stores.errors import reason_of
+from temporal_tenancy.stores.given import versions_of_given
+from temporal_tenancy.stores.secrets import PLATFORM, secret_name
+from temporal_tenancy.stores.waves import StoreMigration, Waves
 
-NAME: Final = "tenants' databases"
-SHOWN: Final = 5  # stores in a message
+SHOWN: Final = 10  # stores that are listed
+AT_ONCE: Final = 8  # databases that are asked at the same time
+
+_NAMES: Final = ("stores", "drift")
 
 
 async def store_checks() -> Sequence[Check]:
-    """Checks that a relay can work off each tenant's own database; nothing where there is none."""
+    """Checks that each store has all migrations, and the tables that they make."""
     application = current_application()
+    url = application.platform.url
+    if url is None:
+        return skipped(_NAMES, f"{application.platform.setting} is not set.")
     try:
-        async with control_plane() as database:
-            asked = await ask_stores(
-                database, application.connections, _answers, installation=application.installation
-            )
-    except (NotReachable, DatabaseProblem, ConfigurationError, SQLAlchemyError):
-        return skipped([NAME], "the stores cannot be read.")
-    return [_verdict(asked)] if asked else []
+        fleet = Fleet(application, url, application.installation, Waves())
+        stores = await asyncio.to_thread(fleet.stores)
+        return [
+            await _migrations(application, stores),
+            await _drift(application, url, [each for each in stores if not each.is_behind]),
+        ]
+    except (DatabaseProblem, ConfigurationError, psycopg.Error) as error:
+        return skipped(_NAMES, f"the stores cannot be read ({reason_of(error)}).")
 
 
-async def _answers(session: AsyncSession) -> bool:
-    return True  # opening the session has compared whose store it is
+async def _migrations(application: Application, stores: Sequence[StoreMigration]) -> Check:
+    if not stores:
+        return ok("stores", "all tenants share one store.")
+    asked = await versions_of_given(
+        [store.name for store in stores if store.given],
+        application.environments,
+        application.connections,
+        installation=application.installation,
+    )
+    behind = [_behind(store, asked) for store in stores if store.is_behind]
+    if not behind:
+        return ok("stores", f"{number(len(stores), 'store has', 'stores have')} all migrations.")
+    ending = f"{quoted('migrate --status')} shows all, {quoted('migrate')} migrates them."
+    return failed("stores", _listed("their tenants' jobs wait for migrations:", behind, ending))
 
 
-def _verdict(asked: Sequence[Asked[bool]]) -> Check:
-    away = [(each.tenant_id, each.why) for each in asked if each.why is not None]
-    if not away:
-        return ok(
-            NAME,
-            f"{number(len(asked), 'database answers', 'databases answer')} the relay's role, and "
-            "each is its tenant's.",
+def _behind(store: StoreMigration, asked: Mapping[str, Mapping[str, str] | str]) -> str:
+    answer = asked.get(store.name)
+    why = answer if isinstance(answer, str) else store.failure
+    tenants = f" ({', '.join(store.tenants)})" if store.tenants else ""
+    return f"{store.name}{tenants}: {'; '.join(store.lacks)}{f' ({why})' if why else ''}."
+
+
+async def _drift(application: Application, url: str, stores: Sequence[StoreMigration]) -> Check:
+    if not application.environments:
+        return skipped(["drift"], "the application has no migrations of its own.")[0]
+    known = await asyncio.to_thread(_in_this_database, application, url, stores)
+    if known is None:
+        return skipped(
+            ["drift"], f"what the migrations make is not known. {quoted('migrate')} finds it out."
+        )[0]
+    made, found = known
+    databases = [store.name for store in stores if store.isolation is Isolation.DATABASE]
+    silent: list[str] = []
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(name: str) -> None:
+        async with gate:
+            try:
+                assert application.connections is not None
+                there = await application.connections.url(secret_name(name, PLATFORM))
+                found[name] = await asyncio.to_thread(_elsewhere, application, there, made)
+            except (DatabaseProblem, ConfigurationError, psycopg.Error) as error:
+                silent.append(f"{name} was not looked at: {reason_of(error)}.")
+
+    if application.connections is not None:
+        await asyncio.gather(*map(ask, databases))
+    differing = [f"{name} {drift}." for name, drift in sorted(found.items()) if drift]
+    if differing:
+        return failed(
+            "drift", _listed("tables differ from what the migrations make:", [*differing, *silent])
         )
-    first = f"{number(len(away), 'tenant waits', 'tenants wait')} for a database of their own:"
-    listed = [f"{tenant}: {why}" for tenant, why in away[:SHOWN]]
-    more = [f"and {len(away) - SHOWN:,} more."] if len(away) > SHOWN else []
-    return failed(NAME, "\n".join([first, *listed, *more]))
+    if silent:
+        return warning("drift", _listed("not every store was compared:", silent))
+    return ok("drift", "every store has the tables that the migrations make.")
+
+
+def _in_this_database(
+    application: Application, url: str, stores: Sequence[StoreMigration]
+) -> tuple[Sequence[str], dict[str, Drift]] | None:
+    """Returns what is declared, and how the shared store and the schemas differ from it."""
+    environments = application.environments
+    schemas = [store.name for store in stores if store.isolation is Isolation.SCHEMA]
+    without = version_tables(environments)
+    with connect(url) as connection:
+        schema = schema_in_use(connection, application.installation.schema)
+        made = declared(connection, environments, schema=schema)
+        if made is None:
+            return None
+        shared = schema_of(connection, environments)
+        objects = objects_in(connection, [*schemas, *([shared] if shared else [])], without)
+    found = {name: compared(made, objects[name]) for name in schemas}
+    if shared is not None:
+        found[f"the {SHARED_STORE} store"] = compared(made, objects[shared], shared=True)
+    return made, found
+
+
+def _elsewhere(application: Application, url: str, made: Sequence[str]) -> Drift:
+    environments = application.environments
+    with connect(url) as connection:
+        schema = schema_of(connection, environments)
+        if schema is None:
+            return compared(made, ())
+        objects = objects_in(connection, [schema], version_tables(environments))
+    return compared(made, objects[schema], shared=True)
+
+
+def _listed(beginning: str, findings: Sequence[str], ending: str = "") -> str:
+    """Returns the findings, one a line, between two lines of their own."""
+    more = len(findings) - SHOWN
+    shown: Iterator[str] = iter([*findings[:SHOWN], *([f"and {more:,} more."] if more > 0 else [])])
+    return "\n".join(line for line in (beginning, *shown, ending) if line)

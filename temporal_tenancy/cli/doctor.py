@@ -21,6 +21,7 @@ from temporal_tenancy.cli._spinners import waiting_for
 from temporal_tenancy.cli._store_checks import store_checks
 from temporal_tenancy.cli._temporal_checks import temporal_checks
 from temporal_tenancy.cli._tenant_checks import tenant_checks
+from temporal_tenancy.cli._tenant_database_checks import tenant_database_checks
 from temporal_tenancy.cli._verdicts import Check, Verdict
 from temporal_tenancy.cli.answers import Answer, Problem, lines
 from temporal_tenancy.core.display import printable
@@ -46,9 +47,10 @@ async def examine(patience: timedelta = PATIENCE) -> Answer:
     with waiting_for("The database is checked with the login of each role"):
         database = [
             *await asyncio.to_thread(database_checks),
+            *await store_checks(),
             *await shared_state_checks(),
             *await tenant_checks(),
-            *await store_checks(),
+            *await tenant_database_checks(),
             *await process_checks(),
         ]
     checks = [*temporal, *probes, *database]

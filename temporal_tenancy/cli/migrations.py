@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final
 
+from temporal_tenancy.cli._fleet import Fleet
 from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._server_access import environments
 from temporal_tenancy.cli.answers import Answer, Problem, number
@@ -24,7 +26,8 @@ from temporal_tenancy.postgres.moving import (
     views_of_old_names,
 )
 from temporal_tenancy.postgres.roles import RoleUrlWrong
-from temporal_tenancy.stores.upgrading import UpgradedStores, upgrade_stores
+from temporal_tenancy.stores.upgrading import UpgradedStores
+from temporal_tenancy.stores.waves import Waves
 
 _WITHOUT_URL: Final = (
     "A role whose URL you do not give keeps its password; a new one cannot log in until it has one."
@@ -32,22 +35,34 @@ _WITHOUT_URL: Final = (
 
 
 async def migrate_all(
-    *, harden: bool = False, beside: bool = False, installation: Installation | None = None
+    *,
+    harden: bool = False,
+    beside: bool = False,
+    installation: Installation | None = None,
+    waves: Waves | None = None,
+    wave: str | None = None,
+    verify: bool = False,
 ) -> Answer:
     """Creates the roles, the control plane and the tenants' tables that are missing, in stores too.
 
-    A store whose migrations fail stays as it was, and the answer has a problem.
+    The canaries' stores come before the shared tables of tenants, and these before other stores. A
+    store whose migrations fail stays as it was, and the answer has a problem.
 
     Args:
         harden: also take away what every role of the server may do in the database.
         beside: make a second installation if another schema has one.
         installation: None: the application's.
+        waves: how stores are migrated; None: the defaults.
+        wave: `canaries`, the number of a wave, or `next`: no stores but its; None: all.
+        verify: ask each database store, in place of the control plane, which migrations it has.
 
     Raises:
         NotReachable: a URL is not set that is needed, or its server does not answer.
         ConfigurationError: a URL logs in as the wrong role, or the owner lacks a right.
         ExcessRights: a runtime role has rights that it must not have.
         InstallationElsewhere: another schema has the tables, and `beside` is not set.
+        TenantUnknown, StoreRefused, WaveRefused, WaveUnknown: a canary or the wave is not one that
+            there is, or not now.
     """
     application = current_application()
     installation = installation or application.installation
@@ -57,21 +72,31 @@ async def migrate_all(
     with application.reaching(), _naming_settings(application):
         behind = pending(owner, environments(application), installation=installation, beside=beside)
         found = _openings(application, owner) if harden else []
-        migrate(
+        fleet = Fleet(application, owner, installation, waves or Waves(), verify=verify)
+        chosen = fleet.chosen(wave, beside=beside)
+        run = partial(
+            migrate,
             owner,
             tenant_url=_required(application, application.tenant),
             platform_url=_required(application, application.platform),
             relay_url=application.relay.url,
-            application=application.environments,
             installation=installation,
-            harden=harden,
             beside=beside,
         )
-        stores = upgrade_stores(
-            owner, application=application.environments, installation=installation
+        stores, is_whole = fleet.migrated(
+            chosen,
+            control_plane=partial(run, application=()),
+            everything=partial(run, application=application.environments, harden=harden),
         )
+        given = await fleet.given(stores.given)
+        known = fleet.known_elsewhere()
+        undeclared = fleet.undeclared() if is_whole else None
     text = "The database is migrated." if behind else "The database was up to date."
-    text = "\n".join([text, *_told(stores)])
+    if not is_whole:
+        text = "The control plane is migrated, and the shared tables of tenants are as they were."
+    text = "\n".join([text, *_told(stores), *given, *known])
+    if undeclared is not None:
+        text = f"{text}\n{undeclared}"
     if without:
         text = f"{text}\n{_WITHOUT_URL}"
     document: dict[str, Any] = {
@@ -93,20 +118,18 @@ def _told(stores: UpgradedStores) -> Iterator[str]:
         yield f"Up to date: {number(len(stores.up_to_date), 'store')}."
     for store in stores.left:
         yield f"{store.name} is as it was: {store.reason}."
-    if stores.given:
-        yield (
-            f"Not looked at: {', '.join(stores.given)}, in databases whose owners' URLs are kept "
-            "nowhere. Migrate each with its own."
-        )
+    if stores.waiting:
+        yield f"In waves that have not begun: {number(len(stores.waiting), 'store')}."
 
 
 def _problem(stores: UpgradedStores) -> Problem | None:
     if not stores.left:
         return None
     left = number(len(stores.left), "store")
+    halted = f" The waves after {stores.halted} have not begun." if stores.halted else ""
     return Problem(
         "StoreBehind",
-        f"{left} could not be migrated, and stayed as before. Mend what failed, and run "
+        f"{left} could not be migrated, and stayed as before.{halted} Mend what failed, and run "
         f"{quoted('migrate')} again.",
     )
 

@@ -208,7 +208,11 @@ class Application:
             workflows=workflows,
             activities=activities,
             alerts=alerts,
-            environments=[each for each in (*made.migrations, *migrations) if each not in LIBRARY],
+            environments=[
+                each
+                for each in dict.fromkeys((*made.migrations, *migrations))
+                if each not in LIBRARY
+            ],
             ui_url=os.environ.get(ui) or None if ui else None,
             metrics_token=os.environ.get(metrics_token) or None if metrics_token else None,
             worker=worker,

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Select, select
 from sqlalchemy.orm import contains_eager
 
-from temporal_tenancy.control_plane.tables import TenantRow
+from temporal_tenancy.control_plane.tables import StoreRow, TenantRow
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
 from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation
@@ -72,8 +72,16 @@ class ControlPlaneDirectory:
 
 
 def tenants() -> Select[TenantRow]:
-    """Returns a query for tenants with their plans."""
-    return select(TenantRow).join(TenantRow.plan).options(contains_eager(TenantRow.plan))
+    """Returns a query for tenants with their plans, and how far their own stores are migrated."""
+    return (
+        select(TenantRow)
+        .join(TenantRow.plan)
+        .outerjoin(TenantRow.own_store)
+        .options(
+            contains_eager(TenantRow.plan),
+            contains_eager(TenantRow.own_store).load_only(StoreRow.versions),
+        )
+    )
 
 
 def tenant_of(row: TenantRow) -> Tenant:
@@ -98,4 +106,5 @@ def tenant_of(row: TenantRow) -> Tenant:
         trial_ends_at=row.trial_ends_at,
         isolation=Isolation(row.isolation),
         store=row.store or SHARED_STORE,
+        schema_versions=None if row.own_store is None else row.own_store.versions,
     )

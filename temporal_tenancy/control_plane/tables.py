@@ -127,6 +127,7 @@ class ControlPlane(DeclarativeBase):
         list[str]: ARRAY(Text()),
         dict[str, Any]: JSONB(),
         dict[str, float]: JSONB(),
+        dict[str, str]: JSONB(none_as_null=True),
     }
 
 
@@ -164,6 +165,12 @@ class StoreRow(ControlPlane):
     capacity: Mapped[int | None]  # tenants; None: any number
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     state_since: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Its last migrations, by the environment's name, when that was seen; None: not yet.
+    versions: Mapped[dict[str, str] | None]
+    versions_at: Mapped[datetime | None]
+    target: Mapped[str | None]  # the migrations that its wave brings
+    wave: Mapped[int | None]  # 0: of the canaries
+    failure: Mapped[str | None]  # why the last try to migrate it failed
 
     __table_args__ = (
         CheckConstraint(
@@ -179,7 +186,18 @@ class StoreRow(ControlPlane):
             "and (schema is null) = (role is null) and (schema is null) <> (secret is null)",
             name="place",
         ),
+        CheckConstraint("wave >= 0 and (wave is null) = (target is null)", name="wave"),
     )
+
+
+class DeclaredSchemaRow(ControlPlane):
+    """The tables that an application's migrations make, to find stores that have others."""
+
+    __tablename__ = "declared_schemas"
+
+    target: Mapped[str] = mapped_column(primary_key=True)  # which migrations
+    objects: Mapped[list[str]]  # a line for each table, column, constraint and index
+    made_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class TenantRow(ControlPlane):
@@ -205,6 +223,7 @@ class TenantRow(ControlPlane):
     )  # None: the shared one in the process's own database
 
     plan: Mapped[PlanRow] = relationship(lazy="raise")
+    own_store: Mapped[StoreRow | None] = relationship(lazy="raise")
 
     __table_args__ = (
         CheckConstraint(

@@ -71,6 +71,9 @@ class Tenant(BaseModel):
     trial_ends_at: datetime | None = None  # aware; None: the trial does not end
     isolation: Isolation = Isolation.SHARED  # how its rows are kept apart from those of others
     store: str = SHARED_STORE  # the name of the store that holds its rows
+    # The last migration of each set that its own store has, by the set's name; None: it has no
+    # store of its own, or that is not known.
+    schema_versions: dict[str, str] | None = None
 
     @property
     def known_since(self) -> datetime | None:

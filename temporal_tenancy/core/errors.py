@@ -81,6 +81,10 @@ class StoreMismatch(TenancyError):
     """The place where a tenant's rows should be is another tenant's, or is not set up."""
 
 
+class SchemaBehind(TenancyError):
+    """The tenant's store lacks migrations that the job needs."""
+
+
 class StoreUnsupported(TenancyError):
     """A tenant's rows are in a store of its own, which this way to the database does not know."""
 

@@ -73,6 +73,7 @@ class Job:
     coalesce: Coalesce | None = None  # None: one workflow per message
     reason: str = ""  # why a platform job belongs to no tenant
     pinned: bool = True  # a run ends on the worker version that it began on
+    schema: str | None = None  # the application's migration that it needs; None: the newest
 
     @property
     def summary(self) -> str:
@@ -318,6 +319,7 @@ def tenant_job(
     waits_out_suspension: bool = False,
     execution_timeout: timedelta | None = None,
     coalesce: Coalesce | None = None,
+    schema: str | None = None,
 ) -> Callable[[Class], Class]:
     """Declares a workflow class as a job that does one tenant's work.
 
@@ -342,6 +344,10 @@ def tenant_job(
         execution_timeout: of one run, including retries; None sets no limit.
         coalesce: batches waiting messages of one tenant into one workflow. A run that is started
             directly still runs the class itself.
+        schema: the application's migration that the job needs, by its revision, such as `"0009"`;
+            None: the newest that this release has. A run whose tenant's own store lacks it waits
+            like one that waits out a suspension, whatever `waits_out_suspension` says. With two
+            sets of migrations, write the set's name too: `"orders:0009"`.
 
     Raises:
         ConfigurationError: another class has this job's name, or an argument or the class is not
@@ -363,6 +369,7 @@ def tenant_job(
                 execution_timeout=execution_timeout,
                 waits_out_suspension=waits_out_suspension,
                 coalesce=coalesce,
+                schema=None if schema is None else _text(name, "schema", schema),
             ),
         )
 

@@ -53,6 +53,7 @@ from temporal_tenancy.postgres.roles import (
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.secret_texts import hidden
 
+COMMITS: Final = "commits"  # the attribute: whether a migration may leave the transaction
 SET_LOCK_TIMEOUT: Final = "select set_config('lock_timeout', %s, true)"
 # Fails if another call has created the table meanwhile.
 _MAKE_NEW_TABLE: Final = MAKE_TABLE.replace("if not exists ", "")
@@ -259,6 +260,23 @@ def pending(
         return [behind for behind in found if behind is not None]
 
 
+def revisions_at(
+    url: str,
+    environments: Sequence[MigrationEnvironment],
+    *,
+    installation: Installation | None = None,
+) -> dict[str, str]:
+    """Returns the last migration of each of `environments` that the database at `url` has.
+
+    By the environment's name; one of which it has none is left out. Every runtime role can ask.
+    Raises `DatabaseUnreachable` and `InstallationElsewhere`.
+    """
+    with connect(url) as connection:
+        schema = schema_in_use(connection, (installation or Installation()).schema)
+        found = {each.name: _revision(connection, each, schema) for each in environments}
+    return {name: revision for name, revision in found.items() if revision is not None}
+
+
 def refuse_pending(
     url: str,
     environments: Sequence[MigrationEnvironment],
@@ -297,7 +315,8 @@ def run_migrations(metadata: MetaData) -> None:
     )
     # Alembic leaves a transaction alone that it finds, so a migration's autocommit_block() would
     # have none to commit.
-    context.get_context()._transaction = connection.get_transaction()
+    if context.config.attributes.get(COMMITS, True):
+        context.get_context()._transaction = connection.get_transaction()
     with context.begin_transaction():
         context.run_migrations()
 
@@ -308,6 +327,8 @@ def upgrade_schema(
     schema: str,
     environments: Sequence[MigrationEnvironment],
     installation: Installation,
+    *,
+    commits: bool = True,
 ) -> None:
     """Runs the application's migrations that `schema` lacks, for the tables of one store.
 
@@ -321,11 +342,14 @@ def upgrade_schema(
         schema: the schema of the store.
         environments: those of the application's tenant-owned tables.
         installation: where the library's tables are; its tenant role is the store's.
+        commits: whether a migration may leave the transaction; False: it fails instead.
     """
     search_only(owner, schema)
     for environment in environments:
+        config = alembic_config(environment, connection, installation, schema)
+        config.attributes[COMMITS] = commits
         with _ALEMBIC:
-            command.upgrade(alembic_config(environment, connection, installation, schema), "head")
+            command.upgrade(config, "head")
         grant_version(owner, environment, installation)
 
 
@@ -341,13 +365,17 @@ def schemas_behind(
     """
     behind: set[str] = set()
     for environment in environments:
-        scripts = ScriptDirectory.from_config(alembic_config(environment, None))
-        revisions = _revisions(connection, schemas, environment)
-        behind |= {schema for schema in schemas if _lacks(scripts, revisions.get(schema))}
+        revisions = revisions_in(connection, schemas, environment)
+        behind |= {schema for schema in schemas if lacks(environment, revisions.get(schema))}
     return [schema for schema in schemas if schema in behind]
 
 
-def _revisions(
+def lacks(environment: MigrationEnvironment, revision: str | None) -> bool:
+    """Whether the code has migrations after `revision`; one that it does not know is ahead."""
+    return _lacks(ScriptDirectory.from_config(alembic_config(environment, None)), revision)
+
+
+def revisions_in(
     connection: psycopg.Connection[Any],
     schemas: Sequence[str],
     environment: MigrationEnvironment,
@@ -606,18 +634,23 @@ def _pending(
 ) -> Pending | None:
     scripts = ScriptDirectory.from_config(alembic_config(environment, None))
     needed = scripts.get_current_head() or ""
+    revision = _revision(connection, environment, schema)
+    return Pending(environment, revision, needed) if _lacks(scripts, revision) else None
+
+
+def _revision(
+    connection: psycopg.Connection[Any], environment: MigrationEnvironment, schema: str
+) -> str | None:
     row = None
     # Without the right to read it, migrate() has not come to its end.
     with suppress(psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
         row = connection.execute(
             sql.SQL("select version_num from {}").format(version_table(environment, schema))
         ).fetchone()
-    revision = None if row is None else str(row[0])
-    return Pending(environment, revision, needed) if _lacks(scripts, revision) else None
+    return None if row is None else str(row[0])
 
 
 def _lacks(scripts: ScriptDirectory, revision: str | None) -> bool:
-    """Whether the code has migrations after `revision`; one that it does not know is ahead."""
     if revision == (scripts.get_current_head() or ""):
         return False
     return revision is None or _known(scripts, revision)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import TextClause, text
@@ -28,6 +29,43 @@ def revisions_of(environment: MigrationEnvironment) -> Sequence[str]:
 
     scripts = ScriptDirectory.from_config(alembic_config(environment, None))
     return tuple(script.revision for script in scripts.walk_revisions())
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The order of an environment's migrations."""
+
+    newest: str
+    before: Mapping[str, frozenset[str]]  # each migration with itself and those before it
+
+    def has(self, revision: str | None, needed: str | None = None) -> bool:
+        """Whether a database at `revision` has the migration `needed`; None: the newest.
+
+        A revision that this process does not know is a newer release's, and has all.
+        """
+        needed = self.newest if needed is None else needed
+        if revision is None:
+            return False
+        return revision not in self.before or needed in self.before[revision]
+
+
+def read_lineage(environment: MigrationEnvironment) -> Lineage:
+    """Reads the migrations of `environment`; a process that asks often uses `lineage_of()`."""
+    # Imported here: Alembic takes long to load, and few processes ask.
+    from alembic.script import ScriptDirectory
+
+    from temporal_tenancy.postgres.migrations import alembic_config
+
+    scripts = ScriptDirectory.from_config(alembic_config(environment, None))
+    before: dict[str, frozenset[str]] = {}
+    for script in reversed(list(scripts.walk_revisions())):
+        down = script.down_revision or ()
+        downs = (down,) if isinstance(down, str) else tuple(down)
+        before[script.revision] = frozenset({script.revision}).union(*(before[d] for d in downs))
+    return Lineage(scripts.get_current_head() or "", before)
+
+
+lineage_of: Final = functools.cache(read_lineage)
 
 
 def newest_revisions(application: Iterable[MigrationEnvironment] = ()) -> dict[str, str]:

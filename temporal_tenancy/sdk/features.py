@@ -9,9 +9,13 @@ from typing import Any
 
 from temporalio.common import WorkerDeploymentVersion
 
+from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.errors import TenancyError
+from temporal_tenancy.core.jobs import Job
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.core.spelling import spelled
+from temporal_tenancy.core.waiting import Waits
 from temporal_tenancy.sdk.private_names import activity_definition
 
 Activity = Callable[..., Any]
@@ -53,6 +57,10 @@ class Feature:
     version_of: Callable[[str, str], Awaitable[WorkerDeploymentVersion | None]] | None = None
     # Makes the context that is entered around the run of each worker, in its event loop.
     around_workers: Callable[[], AbstractAsyncContextManager[object]] | None = None
+    # Returns why a tenant's activity cannot begin yet, so that it waits; None: it can.
+    waits_for: Waits | None = None
+    # Raises `ConfigurationError` for a tenant's job that no worker with this feature can run.
+    checks_job: Callable[[Job], None] | None = None
     # Returns the process's metrics in Prometheus' text format, for its health port. It is called
     # in any thread, and asks no server.
     exposes: Callable[[], bytes] | None = None
@@ -65,6 +73,16 @@ def serves(features: Iterable[Feature], name: str) -> bool:
         for feature in features
         for function in feature.activities
     )
+
+
+def waits_of(features: Iterable[Feature]) -> Waits:
+    """Returns a function that asks each of `features` why a tenant's activity cannot begin yet."""
+    asked = [feature.waits_for for feature in features if feature.waits_for is not None]
+
+    def why(tenant: Tenant, job: Job) -> TenancyError | None:
+        return next((reason for each in asked if (reason := each(tenant, job)) is not None), None)
+
+    return why
 
 
 def exposition(features: Iterable[Feature]) -> Callable[[], bytes] | None:

@@ -20,7 +20,7 @@ from temporal_tenancy.core.activities import mark_of
 from temporal_tenancy.core.directory import CachedDirectory, TenantDirectory
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.inputs import TenantInput, require_plain_tenant_id
-from temporal_tenancy.core.jobs import job_of, registry
+from temporal_tenancy.core.jobs import Job, job_of, registry
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
@@ -287,7 +287,18 @@ class TenancyPluginBase(SimplePlugin):
                     "reason: TenancyPlugin(exempt={...})."
                 )
             job.check()
+            self._check_schema(job)
             self._refuse_passed_through(cls)
+
+    def _check_schema(self, job: Job) -> None:
+        checks = [each.checks_job for each in self.features if each.checks_job is not None]
+        if job.schema is not None and not checks:
+            raise ConfigurationError(
+                f"{job.name} needs the migration {job.schema}, and this plugin knows no migrations "
+                "of the application. Name them: TenancyPlugin(migrations=[...])."
+            )
+        for check in checks:
+            check(job)
 
     def _refuse_passed_through(self, cls: type) -> None:
         """Raises if a workflow's own module bypasses the sandbox."""

@@ -1,4 +1,4 @@
-"""Suspensions that a job waits out: its activities are paused on the server, then released."""
+"""What a job waits out: its activities are paused on the server, then released."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_tenancy.core.directory import TenantDirectory, TenantStatus
+from temporal_tenancy.core.directory import Tenant, TenantDirectory, TenantStatus
 from temporal_tenancy.core.errors import TenantMismatch, TenantSuspended
 from temporal_tenancy.core.identifiers import WorkflowId
-from temporal_tenancy.core.jobs import Job
+from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.core.tenant_state import waits
+from temporal_tenancy.core.waiting import Waits, reason_to_wait
 from temporal_tenancy.sdk.logs import mark_reported
 from temporal_tenancy.sdk.lookups import if_known
 
@@ -47,10 +48,12 @@ class SuspensionWatch:
     """
 
     def __init__(
-        self, client: Client, directory: TenantDirectory, job: Job, tenant_id: str
+        self, client: Client | None, directory: TenantDirectory, job: Job, tenant_id: str
     ) -> None:
         """`client` is the worker's, and `job` is the job of the running activity."""
         self._client = client
+        self._type = TenantSuspended.__name__
+        self._until = f"and {job.name} waits until it is resumed"
         self._directory = directory
         self._job = job
         self._tenant_id = tenant_id
@@ -109,21 +112,29 @@ class SuspensionWatch:
     async def _pause_if_suspended(self) -> bool:
         """Pauses the activity if its tenant is suspended; returns whether it is."""
         tenant = await self._directory.find(self._tenant_id)
-        if tenant is None or not waits(tenant, self._job):
+        if tenant is None or not self._is_to_wait(tenant):
             return False
-        self._why = f"{tenant.id} is suspended{tenant.since}"
+        self._why = self._reason(tenant)
         await self._pause(self._why)
         # A resume just before the pause did not see the activity, so the state is read again: a
         # resume after this sees it.
         tenants = await self._directory.find_many([self._tenant_id])
-        if any(waits(tenant, self._job) for tenant in tenants):
+        if any(self._is_to_wait(tenant) for tenant in tenants):
             return True
+        assert self._client is not None
         for pending in await _waiting_in(self._client, self._run):
             if pending.activity_id == self._activity_id:
                 await _unpause(self._client, self._run, self._activity_id, reset_attempts=False)
         return False
 
+    def _is_to_wait(self, tenant: Tenant) -> bool:
+        return waits(tenant, self._job)
+
+    def _reason(self, tenant: Tenant) -> str:
+        return f"{tenant.id} is suspended{tenant.since}"
+
     async def _pause(self, why: str) -> None:
+        assert self._client is not None
         try:
             with _unless_ended():
                 await self._client.workflow_service.pause_activity(
@@ -139,12 +150,54 @@ class SuspensionWatch:
                 )
         except RPCError as error:
             raise _retryable(
-                f"{why}, and {self._name} cannot be paused: {error.message}"
+                f"{why}, and {self._name} cannot be paused: {error.message}", self._type
             ) from error
 
     def _waiting(self) -> ApplicationError:
         log.info("activity.paused", extra={"reason": self._why})
-        return _retryable(f"{self._why}, and {self._job.name} waits until it is resumed.")
+        return _retryable(f"{self._why}, {self._until}.", self._type)
+
+
+class Waiting(SuspensionWatch):
+    """Pauses an activity before it begins, as in a suspension, while a feature says why it waits.
+
+    Every job waits so. A local activity, which the server cannot pause, fails and is retried.
+    """
+
+    def __init__(
+        self,
+        client: Client | None,
+        directory: TenantDirectory,
+        job: Job,
+        tenant_id: str,
+        waits: Waits,
+    ) -> None:
+        """As `SuspensionWatch`; `client` is None for a local activity."""
+        super().__init__(client, directory, job, tenant_id)
+        self._waits = waits
+        self._until = "and it waits for that"
+
+    async def pass_or_fail(self, tenant: Tenant) -> Tenant:
+        """Returns the tenant's record when the activity may begin.
+
+        Raises:
+            ApplicationError: it waits; of the reason's type, and retryable.
+        """
+        if self._client is None:
+            self._why = self._reason(tenant)
+            raise self._waiting()
+        await self.pass_or_wait()
+        tenants = await self._directory.find_many([self._tenant_id])
+        return next(iter(tenants), tenant)
+
+    def _is_to_wait(self, tenant: Tenant) -> bool:
+        return self._waits(tenant, self._job) is not None
+
+    def _reason(self, tenant: Tenant) -> str:
+        reason = self._waits(tenant, self._job)
+        assert reason is not None
+        self._type = reason.type or self._type
+        return reason.message.removesuffix(".")
 
 
 async def release(client: Client, tenant_id: str) -> int:
@@ -169,21 +222,35 @@ async def release(client: Client, tenant_id: str) -> int:
 async def release_all(client: Client, directory: TenantDirectory) -> int:
     """Releases the activities of every tenant that is not suspended; returns how many.
 
+    Those that wait for anything else, such as the migration of their tenant's store, stay paused.
     Each is released as by `release()`. If its tenant is being offboarded, or is gone, the released
     activity is then refused.
 
     Raises:
         RPCError: the server does not answer.
     """
-    waiting: dict[str, list[Run]] = {}
+    waiting: dict[str, list[tuple[str, Run]]] = {}  # by tenant, each with its job
     async for run in client.list_workflows(PAUSED_RUNS):
         with suppress(TenantMismatch):  # not an id of ours, so a person paused it
-            if owner := WorkflowId.parse(run.id).tenant:
-                waiting.setdefault(owner, []).append((run.id, run.run_id))
-    tenants = await directory.find_many(waiting)
-    suspended = {tenant.id for tenant in tenants if tenant.status is TenantStatus.SUSPENDED}
-    released = [runs for owner, runs in waiting.items() if owner not in suspended]
-    return await _release_runs(client, [run for runs in released for run in runs])
+            parsed = WorkflowId.parse(run.id)
+            if parsed.tenant:
+                waiting.setdefault(parsed.tenant, []).append((parsed.job, (run.id, run.run_id)))
+    tenants = {tenant.id: tenant for tenant in await directory.find_many(waiting)}
+    released = [
+        run
+        for owner, runs in waiting.items()
+        for job, run in runs
+        if not _still_waits(tenants.get(owner), registry.get(job))
+    ]
+    return await _release_runs(client, released)
+
+
+def _still_waits(tenant: Tenant | None, job: Job | None) -> bool:
+    if tenant is None:
+        return False
+    if tenant.status is TenantStatus.SUSPENDED:
+        return True
+    return job is not None and reason_to_wait(tenant, job) is not None
 
 
 def is_waiting(pending: PendingActivityInfo) -> bool:
@@ -255,10 +322,10 @@ def _unless_ended() -> Iterator[None]:
             raise
 
 
-def _retryable(message: str) -> ApplicationError:
+def _retryable(message: str, error_type: str) -> ApplicationError:
     error = ApplicationError(
         message,
-        type=TenantSuspended.__name__,
+        type=error_type,
         category=ApplicationErrorCategory.BENIGN,  # nothing is wrong with the worker
     )
     mark_reported(error)

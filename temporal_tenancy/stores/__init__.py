@@ -8,7 +8,9 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from temporal_tenancy.stores._directory import ControlPlaneStores
+    from temporal_tenancy.stores._schema_needs import migrated_stores
     from temporal_tenancy.stores._secret_files import SecretFile, secret_folder
+    from temporal_tenancy.stores.drift import declare_schema
     from temporal_tenancy.stores.errors import (
         ConnectionSecretMissing,
         NoStoreFree,
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
         StoreRefused,
         StoreUnknown,
         StoreUnreachable,
+        WaveRefused,
+        WaveUnknown,
     )
     from temporal_tenancy.stores.placement import (
         FreeStore,
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.stores.secrets import ConnectionSecrets, FileConnectionSecrets
     from temporal_tenancy.stores.sign_up import SignUp
     from temporal_tenancy.stores.upgrading import StoreLeft, UpgradedStores, upgrade_stores
+    from temporal_tenancy.stores.waves import StoreMigration, Waves, store_migrations
 
 __all__ = [
     "ConnectionSecretMissing",
@@ -52,6 +57,7 @@ __all__ = [
     "StoreFull",
     "StoreInUse",
     "StoreLeft",
+    "StoreMigration",
     "StoreNotReady",
     "StorePreparationFailed",
     "StoreRefused",
@@ -59,7 +65,13 @@ __all__ = [
     "StoreUnreachable",
     "Stores",
     "UpgradedStores",
+    "WaveRefused",
+    "WaveUnknown",
+    "Waves",
+    "declare_schema",
+    "migrated_stores",
     "secret_folder",
+    "store_migrations",
     "upgrade_stores",
 ]
 
@@ -81,6 +93,7 @@ _WHERE: Final = {
     "StoreFull": "errors",
     "StoreInUse": "errors",
     "StoreLeft": "upgrading",
+    "StoreMigration": "waves",
     "StoreNotReady": "errors",
     "StorePreparationFailed": "errors",
     "StoreRefused": "errors",
@@ -88,7 +101,13 @@ _WHERE: Final = {
     "StoreUnreachable": "errors",
     "Stores": "registry",
     "UpgradedStores": "upgrading",
+    "WaveRefused": "errors",
+    "WaveUnknown": "errors",
+    "Waves": "waves",
+    "declare_schema": "drift",
+    "migrated_stores": "_schema_needs",
     "secret_folder": "_secret_files",
+    "store_migrations": "waves",
     "upgrade_stores": "upgrading",
 }
 

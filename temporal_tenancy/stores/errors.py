@@ -41,6 +41,14 @@ class NoStoreFree(TenancyError):
     """No prepared store fits a new tenant."""
 
 
+class WaveUnknown(TenancyError):
+    """The migration has no such wave."""
+
+
+class WaveRefused(TenancyError):
+    """The wave cannot begin, or its stores cannot be chosen like that."""
+
+
 class StoreUnreachable(DatabaseProblem):
     """The server of a store does not answer."""
 

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.installation import Installation
+from temporal_tenancy.postgres.revisions import read_lineage
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.stores import _database_stores as database_stores
@@ -32,6 +34,7 @@ from temporal_tenancy.stores.secrets import (
     WritableConnectionSecrets,
     secret_name,
 )
+from temporal_tenancy.stores.waves import environments_of
 
 _FIND: Final = sql.SQL(
     "select isolation, state, region from {stores} where name = %(name)s for update"
@@ -42,7 +45,8 @@ _INSERT: Final = sql.SQL(
     "'preparing', 1)"
 )
 _READY: Final = sql.SQL(
-    "update {stores} set state = 'ready', state_since = now() "
+    "update {stores} set state = 'ready', state_since = now(), versions = %(versions)s, "
+    "versions_at = now() "
     "where name = %(name)s and state = 'preparing'"
 )
 _TENANTS: Final = sql.SQL("select count(*) from {tenants} where store = %(name)s")
@@ -108,7 +112,11 @@ class Preparation:
                 raise
             except Exception as error:  # a migration is the application's code
                 raise _failed(name, error) from error
-            owner.execute(_statement(_READY, there), {"name": name})
+            versions = {
+                each.name: read_lineage(each).newest
+                for each in environments_of(isolation, self.application)
+            }
+            owner.execute(_statement(_READY, there), {"name": name, "versions": Jsonb(versions)})
         return name
 
     def remove(self, name: str) -> None:

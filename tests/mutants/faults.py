@@ -44,6 +44,7 @@ from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
 from tests.mutants.set_ups import SET_UPS
 from tests.mutants.shared_state import SHARED_STATE_FAULTS
+from tests.mutants.store_migrations import STORE_MIGRATION_FAULTS
 from tests.mutants.stores import STORE_FAULTS
 from tests.mutants.tenant_ids import TENANT_ID_FAULTS
 from tests.mutants.tls import TLS_FAULTS
@@ -304,6 +305,7 @@ _ALL: Final = [
     *SCOPE_FAULTS,
     *STORE_FAULTS,
     *SET_UPS,
+    *STORE_MIGRATION_FAULTS,
     *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,

@@ -91,10 +91,70 @@ def migrate(
     yes: Annotated[
         bool, typer.Option("--yes", help="With --harden: migrate, and take it away.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Show which stores would be migrated when; change nothing."),
+    ] = False,
+    status: Annotated[
+        bool,
+        typer.Option(
+            "--status", help="Show how far the stores have been migrated; change nothing."
+        ),
+    ] = False,
+    wave: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WAVE",
+            help="Migrate the stores of this wave alone: canaries, a number, or next.",
+            show_default="all",
+        ),
+    ] = None,
+    canaries: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Tenants with stores of their own, or stores, that are migrated before others.",
+            show_default="none",
+        ),
+    ] = None,
+    wave_sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="How many stores are in the waves after the canaries; the last repeats.",
+            show_default="10,50,250",
+        ),
+    ] = None,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="How many stores of a wave may fail, and the next still begins; of the canaries "
+            "none.",
+            show_default="3",
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None,
+        typer.Option(
+            min=3,
+            help="How many connections to the server migrations may have; two for each store at a "
+            "time.",
+            show_default="9",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Ask each database store which migrations it has, as after one was restored.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Migrates the database."""
-    from temporal_tenancy.cli import migrations
+    from temporal_tenancy.cli import migrations, store_migrations
+    from temporal_tenancy.cli._fleet import waves_of
     from temporal_tenancy.cli._named_database import NamedDatabase, use_named_database
 
     if finish and not move:
@@ -105,13 +165,27 @@ def migrate(
         raise typer.BadParameter("--move and --harden are two steps. Give one at a time.")
     if beside and (move or (harden and not yes)):
         raise typer.BadParameter("--beside goes with neither --move nor --harden alone.")
+    if (plan or status) and (plan == status or move or harden or beside or wave or verify):
+        raise typer.BadParameter("--plan and --status change nothing. Give one of them alone.")
+    if wave is not None and (move or (harden and not yes)):
+        raise typer.BadParameter("--wave goes with neither --move nor --harden alone.")
+    waves = waves_of(canaries, wave_sizes, max_failures, connections)
     named = NamedDatabase(database_url, tenant_url, platform_url, relay_url, schema)
     with use_named_database(named):
-        if finish:
+        if plan:
+            perform(store_migrations.plan(waves), json=json)
+        elif status:
+            perform(store_migrations.status(), json=json)
+        elif finish:
             perform(migrations.finish_move(), json=json)
         elif move:
             perform(migrations.migrate_and_move(), json=json)
         elif harden and not yes:
             perform(migrations.show_openings(), json=json)
         else:
-            perform(migrations.migrate_all(harden=harden, beside=beside), json=json)
+            perform(
+                migrations.migrate_all(
+                    harden=harden, beside=beside, waves=waves, wave=wave, verify=verify
+                ),
+                json=json,
+            )

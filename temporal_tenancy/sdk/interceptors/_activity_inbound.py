@@ -34,10 +34,11 @@ from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.observations import Refused, observe
 from temporal_tenancy.core.scope import PlatformScope, Scope, TenantScope, _begin, _outside
 from temporal_tenancy.core.tenant_state import require_runnable
+from temporal_tenancy.core.waiting import use_waits
 from temporal_tenancy.sdk import header
-from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.sdk.features import Feature, waits_of
 from temporal_tenancy.sdk.logs import mark_reported
-from temporal_tenancy.sdk.suspension import SuspensionWatch
+from temporal_tenancy.sdk.suspension import SuspensionWatch, Waiting
 
 log: Final = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         self.exempt = exempt
         self.directory = directory
         self.features = features
+        self.waits = waits_of(features)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         with _outside():  # the worker may have been started in any scope
@@ -88,6 +90,7 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
                     stack.enter_context(feature.around_activities())
             if self.directory is not None and isinstance(scope, PlatformScope):
                 stack.enter_context(use_directory(self.directory))
+                stack.enter_context(use_waits(self.waits))
             stack.enter_context(_begin(scope))
             return await self.next.execute_activity(input)
 
@@ -123,7 +126,12 @@ class TenancyActivityInbound(ActivityInboundInterceptor):
         if watch is not None:
             await watch.pass_or_wait()
         tenant = await self.directory.find(scope.tenant_id)
-        return require_runnable(scope.tenant_id, tenant, job), watch
+        runnable = require_runnable(scope.tenant_id, tenant, job)
+        if self.waits(runnable, job) is not None:
+            client = None if activity.info().is_local else self.client
+            waiting = Waiting(client, self.directory, job, scope.tenant_id, self.waits)
+            runnable = await waiting.pass_or_fail(runnable)
+        return runnable, watch
 
     def _watch(
         self, scope: TenantScope, job: Job, directory: TenantDirectory

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from temporal_tenancy.control_plane.tables import LedgerState
-from temporal_tenancy.core.errors import FeatureNotEnabled, TenantOffboarding, TenantSuspended
+from temporal_tenancy.core.errors import (
+    FeatureNotEnabled,
+    SchemaBehind,
+    TenantOffboarding,
+    TenantSuspended,
+)
 from temporal_tenancy.core.failures import root_cause, sentence_of, storable, type_of
 from temporal_tenancy.ticks.fan_out.payloads import TenantOutcome
 
 # The tenant was not allowed to run when its turn came, which is not a failure.
 SKIPPING: Final = frozenset(
-    error.__name__ for error in (TenantSuspended, TenantOffboarding, FeatureNotEnabled)
+    error.__name__
+    for error in (TenantSuspended, TenantOffboarding, FeatureNotEnabled, SchemaBehind)
 )
 
 

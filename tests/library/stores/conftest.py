@@ -18,7 +18,7 @@ from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.secrets import FileConnectionSecrets
 from tests.fixtures.tables.models import TABLES
 
-Shop = Callable[[str | None], MigrationEnvironment]
+Shop = Callable[..., MigrationEnvironment]  # takes the bodies of its migrations after the first
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def other_database(postgres: EmbeddedPostgres) -> Iterator[DatabaseUrls]:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """An application whose second migration is what the test says; None: it has one alone."""
+    """An application whose later migrations are what the test says; None: it has one alone."""
     # Of its own name: Python keeps the packages that it has imported.
     package = f"shop_{uuid4().hex}"
     folder = tmp_path / package
@@ -82,12 +82,13 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     versions = folder / "migrations" / "versions"
     _write(versions, "0001", None, "op.execute('create table orders (tenant_id text)')")
 
-    def second(statement: str | None) -> MigrationEnvironment:
-        if statement is not None:
-            _write(versions, "0002", "0001", statement)
+    def with_more(*bodies: str | None) -> MigrationEnvironment:
+        for number, body in enumerate(bodies, start=2):
+            if body is not None:
+                _write(versions, f"{number:04}", f"{number - 1:04}", body)
         return MigrationEnvironment("orders", f"{package}:migrations", "shop_version")
 
-    return second
+    return with_more
 
 
 def _write(folder: Path, revision: str, down: str | None, body: str) -> None:

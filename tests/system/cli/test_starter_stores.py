@@ -196,8 +196,26 @@ async def test_migrate_reaches_the_stores_and_names_one_that_fails(
     assert [(store["name"], store["reason"].partition(":")[0]) for store in left] == [
         (one, "DuplicateTable")
     ]
-    assert stores == {"migrated": [], "up_to_date": [other], "given": []}
+    assert stores == {
+        "migrated": [],
+        "up_to_date": [other],
+        "given": [],
+        "waiting": [],
+        "halted": None,
+    }
+    told = await starter("migrate", "--status", "--json", **owners)
+    assert [(each["store"], each["state"]) for each in told.document["stores"]] == [(one, "failed")]
+    assert told.document["waves"] == [
+        {"wave": "1", "stores": 1, "up_to_date": 0, "behind": 0, "failed": 1}
+    ]
     with connect(database_urls.owner) as owner:
         owner.execute(sql.SQL("insert into {} values (%s)").format(table), forgotten)
+    unknown = await starter("migrate", "--wave", "7", **owners)
+    assert (unknown.code, unknown.err.partition(":")[0]) == (2, "WaveUnknown")
+    plan = await starter("migrate", "--plan", "--canaries", one, **owners)
+    assert plan.code == 0, plan.err
+    assert "No store lacks a migration." in plan.out
+    nobody = await starter("migrate", "--plan", "--canaries", "nobody", **owners)
+    assert (nobody.code, nobody.err.partition(":")[0]) == (2, "TenantUnknown")
     told = await starter("migrate", **owners)
     assert told.out.splitlines()[:2] == ["The database was up to date.", "Up to date: 2 stores."]

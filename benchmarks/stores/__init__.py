@@ -1,0 +1,1 @@
+"""Stores of many tenants: what migrating them costs."""

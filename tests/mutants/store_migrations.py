@@ -1,0 +1,130 @@
+"""The mutants of the migration of stores, and of the jobs that wait for it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from temporal_tenancy.core.directory import Tenant, TenantStatus
+from temporal_tenancy.sdk import suspension
+from temporal_tenancy.stores import drift, upgrading, waves
+from tests.mutants.mutant import Mutant, replace
+
+UPGRADING: Final = "tests/library/stores/test_upgrading.py"
+WAVES: Final = "tests/library/stores/test_waves.py"
+DRIFT: Final = "tests/library/stores/test_drift.py"
+BEHIND: Final = "tests/library/sdk/test_schema_behind.py"
+WAITS: Final = (
+    f"{BEHIND}::test_a_job_waits_without_a_slot_or_an_attempt_until_its_store_is_migrated"
+)
+
+
+def _take_a_failure_for_done() -> None:
+    real = upgrading._Run.upgrade
+
+    def upgrade(self: Any, store: Any) -> Any:
+        outcome = real(self, store)
+        return True if isinstance(outcome, str) else outcome
+
+    replace(upgrading._Run, "upgrade", upgrade)
+
+
+def _let_every_job_pass() -> None:
+    async def passing(self: object, tenant: Tenant) -> Tenant:
+        return tenant
+
+    replace(suspension.Waiting, "pass_or_fail", passing)
+
+
+def _release_whoever_is_not_suspended() -> None:
+    replace(
+        suspension,
+        "_still_waits",
+        lambda tenant, job: tenant is not None and tenant.status is TenantStatus.SUSPENDED,
+    )
+
+
+def _write_in_a_plan() -> None:
+    real = waves._versions
+
+    def versions(connection: Any, *given: Any, **more: Any) -> Any:
+        connection.execute("update tenancy.stores set wave = 1, target = 'a plan'")
+        return real(connection, *given, **more)
+
+    replace(waves, "_versions", versions)
+
+
+def _bound_no_failures() -> None:
+    replace(waves.Waves, "bound", lambda self, wave: 1_000)
+
+
+def _let_canaries_be_any() -> None:
+    replace(waves, "_canaries", lambda connection, tenants, stores, named: set())
+
+
+def _write_down_no_version() -> None:
+    replace(upgrading, "_DONE", upgrading.sql.SQL("update {} set failure = %s where name <> %s"))
+
+
+def _compare_tables_alone() -> None:
+    real = drift.objects_in
+
+    def tables(*given: Any) -> Any:
+        found = real(*given)
+        return {
+            schema: tuple(line for line in lines if line.startswith("table "))
+            for schema, lines in found.items()
+        }
+
+    replace(drift, "objects_in", tables)
+
+
+STORE_MIGRATION_FAULTS: Final = [
+    Mutant(
+        "failed-store-not-behind",
+        "a store whose migration has failed counts as migrated",
+        (f"{UPGRADING}::test_a_store_whose_migration_fails_stays_behind_alone",),
+        seed=_take_a_failure_for_done,
+    ),
+    Mutant(
+        "schema-behind-not-checked",
+        "a job runs on tables that lack what it needs",
+        (WAITS,),
+        seed=_let_every_job_pass,
+    ),
+    Mutant(
+        "behind-and-released",
+        "a job that waits for a migration is released before it, again and again",
+        (WAITS,),
+        seed=_release_whoever_is_not_suspended,
+    ),
+    Mutant(
+        "plan-changes",
+        "a plan writes its waves to the control plane",
+        (f"{WAVES}::test_a_plan_changes_nothing",),
+        seed=_write_in_a_plan,
+    ),
+    Mutant(
+        "wave-without-bound",
+        "waves go on however many stores fail",
+        (f"{WAVES}::test_a_wave_with_more_failures_than_its_bound_is_the_last",),
+        seed=_bound_no_failures,
+    ),
+    Mutant(
+        "canaries-not-first",
+        "nobody looks at who the canaries are",
+        (f"{WAVES}::test_canaries_come_first_and_then_waves_of_the_sizes_given",),
+        seed=_let_canaries_be_any,
+    ),
+    Mutant(
+        "version-not-written",
+        "the control plane is not told which migrations a store has got",
+        (f"{WAVES}::test_a_call_that_is_killed_is_repeated_and_goes_on_where_it_was",),
+        seed=_write_down_no_version,
+    ),
+    Mutant(
+        "drift-of-tables-alone",
+        "drift is looked for in the names of tables alone",
+        (f"{DRIFT}::test_what_somebody_changed_by_hand_is_found",),
+        seed=_compare_tables_alone,
+    ),
+]
