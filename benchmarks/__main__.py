@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from benchmarks.fairness import blocked_tenant, fairness_order, fairness_wait
 from benchmarks.fan_out import fan_out_cost, fan_out_starts, fan_out_stuck, fan_out_throughput
 from benchmarks.imports import import_memory, import_throughput
-from benchmarks.isolation import activity_overhead, row_level_security
+from benchmarks.isolation import activity_overhead, row_level_security, session_of_ten
 from benchmarks.observing import everything_on
 from benchmarks.outbox import (
     claim_cost,
@@ -51,6 +51,7 @@ class Question(Protocol):
 
 QUESTIONS: Final[tuple[Question, ...]] = (
     row_level_security,
+    session_of_ten,
     activity_overhead,
     fan_out_cost,
     fan_out_starts,

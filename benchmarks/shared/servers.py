@@ -65,6 +65,10 @@ class Servers:
         )
         return urls
 
+    def copy_database(self, name: str, template: str) -> DatabaseUrls:
+        """Copies a database with its grants; nothing may be connected to the one that is copied."""
+        return self._postgres.create_database(name, template=template)
+
     @property
     def directory(self) -> Path:
         """The folder for logs; it is deleted with the servers."""
