@@ -28,6 +28,7 @@ from temporal_tenancy.postgres import migrate
 PASSTHROUGH: Final = (
     "benchmarks.shared.no_op",
     "benchmarks.shared.bursts",
+    "benchmarks.isolation.day_effects",
     "benchmarks.outbox.outbox_effects",
 )
 

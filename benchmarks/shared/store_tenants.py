@@ -30,7 +30,7 @@ class Places:
 
 
 def schema_store(urls: DatabaseUrls, tenant: str) -> Store:
-    """Prepares a schema in the database of `urls`, as `stores add` does, and gives it to a tenant."""
+    """Prepares a schema in the database of `urls`, as `stores add` does, for a tenant."""
     name = Preparation(urls.owner, application=[TENANT_DATA]).prepare(Isolation.SCHEMA)
     with connect(urls.owner) as owner:
         owner.execute(
