@@ -136,12 +136,17 @@ async def _open(integration_id: UUID) -> tuple[Integration, str] | None:
 
 async def _admitted(integration: Integration) -> None:
     """Waits for the partner's rates: the tenant's own first, so that none uses up that of all."""
-    partner = urlsplit(integration.url).hostname or ""
+    partner = _partner(integration.url)
     rates = current_tenant_record().plan.rate_limits
     await tenant_rate_limit(
         "partner", Rate.of_plan(rates, "integrations", TENANT_RATE), partner, wait=RATE_WAIT
     )
     await platform_rate_limit("partner", PARTNER_RATE, partner, wait=RATE_WAIT)
+
+
+def _partner(url: str) -> str:
+    """Returns the name of a URL's server; one with a dot at its end is the same server."""
+    return (urlsplit(url).hostname or "").rstrip(".")
 
 
 async def _fetch(integration: Integration, credential: str) -> bytes:

@@ -10,7 +10,12 @@ from typing import Final, Protocol
 from benchmarks.fairness import blocked_tenant, fairness_order, fairness_wait
 from benchmarks.fan_out import fan_out_cost, fan_out_starts, fan_out_stuck, fan_out_throughput
 from benchmarks.imports import import_memory, import_throughput
-from benchmarks.isolation import activity_overhead, row_level_security
+from benchmarks.isolation import (
+    activity_overhead,
+    many_databases,
+    row_level_security,
+    session_of_ten,
+)
 from benchmarks.observing import everything_on
 from benchmarks.outbox import (
     claim_cost,
@@ -24,7 +29,7 @@ from benchmarks.outbox import (
     relay_throughput,
     small_jobs,
 )
-from benchmarks.processes import idle_connections, worker_memory, worker_slots
+from benchmarks.processes import idle_connections, shared_state, worker_memory, worker_slots
 from benchmarks.shared.measure import Answer, tell, write_logs_away
 from benchmarks.shared.servers import Servers, running_servers, temporal_kind
 from benchmarks.stores import store_migrations
@@ -52,6 +57,8 @@ class Question(Protocol):
 
 QUESTIONS: Final[tuple[Question, ...]] = (
     row_level_security,
+    session_of_ten,
+    many_databases,
     activity_overhead,
     fan_out_cost,
     fan_out_starts,
@@ -75,6 +82,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     poison,
     payments_under_flood,
     idle_connections,
+    shared_state,
     everything_on,
     store_migrations,
 )

@@ -29,6 +29,7 @@ from temporal_tenancy.postgres import migrate
 PASSTHROUGH: Final = (
     "benchmarks.shared.no_op",
     "benchmarks.shared.bursts",
+    "benchmarks.isolation.day_effects",
     "benchmarks.outbox.outbox_effects",
 )
 
@@ -77,6 +78,10 @@ class Servers:
             application=application,
         )
         return urls
+
+    def copy_database(self, name: str, template: str) -> DatabaseUrls:
+        """Copies a database with its grants; nothing may be connected to the one that is copied."""
+        return self._postgres.create_database(name, template=template)
 
     @property
     def directory(self) -> Path:

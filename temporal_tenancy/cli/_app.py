@@ -20,6 +20,7 @@ from temporal_tenancy.cli.commands import (
     installation,
     jobs,
     outbox,
+    plans,
     schedules,
     stores,
     tenants,
@@ -73,6 +74,7 @@ def command_line(program: Program, own: Iterable[typer.Typer] = ()) -> typer.Typ
     app.add_typer(outbox.app, name="outbox")
     app.add_typer(schedules.group(program), name="schedules")
     app.add_typer(tenants.app, name="tenants")
+    app.add_typer(plans.app, name="plans")
     app.add_typer(stores.app, name="stores")
     app.add_typer(ticks.app, name="ticks")
     app.add_typer(dead_letters.app, name="dead-letters")

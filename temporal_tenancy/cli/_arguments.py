@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import uuid
@@ -134,6 +135,25 @@ def age(text: str | None, *, option: str) -> timedelta | None:
     if length > LONGEST:
         raise typer.BadParameter(f"it is {LONGEST.days}d at most.", param_hint=option)
     return length
+
+
+def percentage(text: str, *, option: str) -> float:
+    """Parses a percentage such as `1%` or `0.5`; returns a share from 0 to 1.
+
+    Raises `typer.BadParameter`.
+    """
+    digits = text.strip().removesuffix("%").strip()
+    try:
+        percent = float(digits)
+    except ValueError:
+        percent = math.nan
+    if not math.isfinite(percent):
+        raise typer.BadParameter('it is a percentage, such as "1%".', param_hint=option)
+    if not 0 < percent <= 100:
+        raise typer.BadParameter(
+            f"it is above 0 % and at most 100 %, and this is {percent:g} %.", param_hint=option
+        )
+    return percent / 100
 
 
 def moment(value: datetime, *, option: str) -> datetime:

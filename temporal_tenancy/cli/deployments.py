@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -11,6 +10,7 @@ import typer
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion, WorkflowIDConflictPolicy
 
+from temporal_tenancy.cli._arguments import percentage
 from temporal_tenancy.cli._deployment_answers import (
     deployment_document,
     open_runs,
@@ -87,11 +87,13 @@ async def ramp(
     if (tenants is None) == (share is None):
         raise typer.BadParameter("name the tenants with --tenants, or a part of all with --share.")
     cohort = (
-        Cohort(share=_share(share, "--share"))
+        Cohort(share=percentage(share, option="--share"))
         if share is not None
         else Cohort(frozenset(tenant_ids(tenants or "")))
     )
-    bounds = Bounds(_share(max_failures, "--max-failures"), max_slowdown, min_runs, min_tenants)
+    bounds = Bounds(
+        percentage(max_failures, option="--max-failures"), max_slowdown, min_runs, min_tenants
+    )
     async with servers() as connections:
         found = await versions.deployment_of(connections.client, deployment)
         version = found.version(build)
@@ -351,19 +353,3 @@ async def _terminate(client: Client, version: WorkerDeploymentVersion, reason: s
 async def _terminated(terminating: Any) -> int:  # a coroutine of the SDK
     await terminating
     return 1
-
-
-def _share(text: str, option: str) -> float:
-    """Parses a percentage such as `1%` or `0.5`; returns a share from 0 to 1."""
-    digits = text.strip().removesuffix("%").strip()
-    try:
-        percent = float(digits)
-    except ValueError:
-        percent = math.nan
-    if not math.isfinite(percent):
-        raise typer.BadParameter('it is a percentage, such as "1%".', param_hint=option)
-    if not 0 < percent <= 100:
-        raise typer.BadParameter(
-            f"it is above 0 % and at most 100 %, and this is {percent:g} %.", param_hint=option
-        )
-    return percent / 100

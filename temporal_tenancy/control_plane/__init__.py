@@ -9,6 +9,7 @@ from temporal_tenancy.core.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from temporal_tenancy.control_plane._api_keys import ApiKeys
     from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+    from temporal_tenancy.control_plane.plans import PlanRefused, Plans, PlanUnknown
     from temporal_tenancy.control_plane.running_processes import (
         RunningProcess,
         announced,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiKeys",
     "ControlPlaneDirectory",
+    "PlanRefused",
+    "PlanUnknown",
+    "Plans",
     "RunningProcess",
     "TenantExists",
     "TenantExistsInOtherCase",
@@ -39,6 +43,9 @@ __all__ = [
 _WHERE: Final = {
     "ApiKeys": "_api_keys",
     "ControlPlaneDirectory": "directory",
+    "PlanRefused": "plans",
+    "PlanUnknown": "plans",
+    "Plans": "plans",
     "RunningProcess": "running_processes",
     "TenantExists": "tenants",
     "TenantExistsInOtherCase": "tenants",

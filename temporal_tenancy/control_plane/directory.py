@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Select, select
 from sqlalchemy.orm import contains_eager
 
-from temporal_tenancy.control_plane.tables import StoreRow, TenantRow
+from temporal_tenancy.control_plane.tables import PlanRow, StoreRow, TenantRow
 from temporal_tenancy.core.directory import Plan, Tenant, TenantStatus, outside_own_scope
 from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation
@@ -84,22 +84,31 @@ def tenants() -> Select[TenantRow]:
     )
 
 
+def plan_of(row: PlanRow) -> Plan:
+    """Converts a row of the table `plans`."""
+    return Plan(
+        id=row.id,
+        fairness_weight=row.fairness_weight,
+        concurrency_cap=row.concurrency_cap,
+        rate_limits=row.rate_limits,
+        features=frozenset(row.features),
+        retention_days=row.retention_days,
+        pool_share=row.pool_share,
+        statement_timeout=row.statement_timeout,
+        lock_timeout=row.lock_timeout,
+        idle_timeout=row.idle_timeout,
+        transaction_timeout=row.transaction_timeout,
+    )
+
+
 def tenant_of(row: TenantRow) -> Tenant:
     """Converts a row of `tenants()` to a `Tenant`."""
-    plan = row.plan
     return Tenant(
         id=row.id,
         name=row.name,
         status=TenantStatus(row.status),
         status_since=row.status_since,
-        plan=Plan(
-            id=plan.id,
-            fairness_weight=plan.fairness_weight,
-            concurrency_cap=plan.concurrency_cap,
-            rate_limits=plan.rate_limits,
-            features=frozenset(plan.features),
-            retention_days=plan.retention_days,
-        ),
+        plan=plan_of(row.plan),
         features=frozenset(row.features),
         time_zone=row.time_zone,
         settings=row.settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -142,11 +142,23 @@ class PlanRow(ControlPlane):
     rate_limits: Mapped[dict[str, float]] = mapped_column(server_default=text("'{}'"))
     features: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     retention_days: Mapped[int | None]
+    pool_share: Mapped[float | None]
+    statement_timeout: Mapped[timedelta | None]
+    lock_timeout: Mapped[timedelta | None]
+    idle_timeout: Mapped[timedelta | None]
+    transaction_timeout: Mapped[timedelta | None]
 
     __table_args__ = (
         CheckConstraint("fairness_weight between 0.001 and 1000", name="fairness_weight"),
         CheckConstraint("concurrency_cap >= 1", name="concurrency_cap"),
         CheckConstraint("retention_days >= 1", name="retention_days"),
+        CheckConstraint("pool_share > 0 and pool_share <= 1", name="pool_share"),
+        *(
+            CheckConstraint(f"{limit} between '1 ms' and '24 days'", name=limit)
+            for limit in (
+                *("statement_timeout", "lock_timeout", "idle_timeout", "transaction_timeout"),
+            )
+        ),
     )
 
 

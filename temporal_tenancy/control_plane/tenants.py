@@ -12,13 +12,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory, tenant_of, tenants
-from temporal_tenancy.control_plane.tables import PlanRow, TenantRow
+from temporal_tenancy.control_plane.plans import require_plan
+from temporal_tenancy.control_plane.tables import TenantRow
 from temporal_tenancy.core import identifiers
 from temporal_tenancy.core.directory import Tenant, TenantStatus, pages
 from temporal_tenancy.core.due_times import zone_of
 from temporal_tenancy.core.errors import TenancyError, TenantInvalid
 from temporal_tenancy.core.instants import FIRST, LAST, in_utc
-from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.core.tenant_id_types import canonical_spelling
 from temporal_tenancy.core.tenant_state import unknown
@@ -31,10 +31,6 @@ class TenantExists(TenancyError):
 
 class TenantExistsInOtherCase(TenancyError):
     """Another tenant's id differs from this one only by case, or is another spelling of it."""
-
-
-class PlanUnknown(TenancyError):
-    """There is no such plan."""
 
 
 class FeatureUnknown(TenancyError):
@@ -104,7 +100,7 @@ class Tenants:
         await self._require_id(tenant_id)
         ends_at = _trial_end(tenant_id, status, trial_ends_at, zone_of(time_zone))
         async with self._database.platform_session("add a tenant") as session:
-            await _require_plan(session, plan)
+            await require_plan(session, plan)
             added = await session.scalar(
                 insert(TenantRow)
                 .values(
@@ -184,7 +180,7 @@ class Tenants:
             if row is None:
                 raise unknown(tenant_id)
             if plan is not None:
-                await _require_plan(session, plan)
+                await require_plan(session, plan)
                 row.plan_id = plan
                 await session.flush()
                 await session.refresh(row, ["plan"])
@@ -280,7 +276,7 @@ class Tenants:
                 row.status_reason = f"the trial ended on {_last_day(row)}"
                 row.resumes_as = TenantStatus.ACTIVE
             else:
-                await _require_plan(session, plan)
+                await require_plan(session, plan)
                 row.status = TenantStatus.ACTIVE
                 row.status_reason = None
                 row.plan_id = plan
@@ -330,13 +326,6 @@ def _not_its_own(row: TenantRow, feature: str) -> FeatureUnknown:
             f"{row.id} has {feature!r} from its plan {row.plan.id}. Choose a plan without it."
         )
     return FeatureUnknown(f"{row.id} has no feature {feature!r} that could be removed.")
-
-
-async def _require_plan(session: AsyncSession, plan: str) -> None:
-    known = (await session.scalars(select(PlanRow.id).order_by(PlanRow.id))).all()
-    if plan not in known:
-        hint = did_you_mean(plan, known) or f" Use one of: {', '.join(known)}."
-        raise PlanUnknown(f'there is no plan "{plan}".{hint}')
 
 
 def _last_day(row: TenantRow) -> date:

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,6 +42,11 @@ RUNNABLE: Final = frozenset({TenantStatus.TRIAL, TenantStatus.ACTIVE})
 """The statuses in which a tenant may run a job that does not set its own."""
 
 
+LIMIT_MIN: Final = timedelta(milliseconds=1)  # PostgreSQL's unit; 0 would be no limit
+LIMIT_MAX: Final = timedelta(days=24)  # it counts milliseconds in 32 bits
+_Limit = Annotated[timedelta | None, Field(default=None, ge=LIMIT_MIN, le=LIMIT_MAX)]
+
+
 class Plan(BaseModel):
     """A pricing tier: the features, limits and share of its tenants."""
 
@@ -53,6 +58,13 @@ class Plan(BaseModel):
     rate_limits: dict[str, float] = {}  # calls per second, by the name of the service
     features: frozenset[str] = frozenset()
     retention_days: int | None = Field(default=None, ge=1)  # None: kept forever
+    # The part of a process's connections that one of its tenants may use; None: the process's own.
+    pool_share: float | None = Field(default=None, gt=0, le=1)
+    # The limits of its tenants' sessions, each from 1 ms to 24 days; None: the process's own.
+    statement_timeout: _Limit = None
+    lock_timeout: _Limit = None
+    idle_timeout: _Limit = None
+    transaction_timeout: _Limit = None
 
 
 class Tenant(BaseModel):
@@ -328,3 +340,9 @@ def current_tenant_record() -> Tenant:
 def record_of_this_activity() -> Tenant | None:
     """Returns the record of the tenant that this activity works for; None outside of one."""
     return _record.peek()
+
+
+def plan_of_this_activity(tenant_id: str) -> Plan | None:
+    """Returns the plan of `tenant_id` if this activity works for it; None otherwise."""
+    record = record_of_this_activity()
+    return None if record is None or record.id != tenant_id else record.plan

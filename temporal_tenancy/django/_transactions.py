@@ -40,8 +40,8 @@ def tenant_atomic(
 
     Args:
         using: the alias of the database.
-        limits: the transaction's time limits; None: those of `SessionLimits()`. Ignored in a
-            savepoint.
+        limits: the transaction's time limits; None: those of the tenant's plan, if its record is
+            known, and of `SessionLimits()` where it sets none. Ignored in a savepoint.
 
     Raises:
         ScopeMissing: no tenant scope is open, this is workflow code, or the connection is in an

@@ -43,6 +43,7 @@ class Holder:
     tenant_id: str | None = None  # None: the owner is no tenant
     work: Work | None = None  # that opened the session, while somebody observes
     store: str | None = None  # the name of the tenant's store; None: the shared one
+    most: int | None = None  # connections of the owner, by its plan; None: the plan is not known
 
     def progressed(self) -> None:
         """Records that one of the owner's transactions has committed."""
@@ -71,6 +72,7 @@ class _Waiter:
 class _Owner:
     """The connections that one tenant uses and waits for."""
 
+    most: int  # it may hold
     held: int = 0
     waiting: deque[_Waiter] = field(default_factory=deque)
     progress: float = 0.0  # clock time of its last commit
@@ -104,11 +106,24 @@ class ConnectionShares:
 
     @contextmanager
     def holder(
-        self, owner: str, tenant_id: str | None = None, store: str | None = None
+        self,
+        owner: str,
+        tenant_id: str | None = None,
+        store: str | None = None,
+        most: int | None = None,
     ) -> Iterator[Holder]:
-        """Attributes the connections that the block takes to `owner`."""
+        """Attributes the connections that the block takes to `owner`.
+
+        `most`: how many it may hold in all, from now on; None: as many as before.
+        """
         holder = Holder(
-            self, owner, _holder.get(), tenant_id=tenant_id, work=working.get(), store=store
+            self,
+            owner,
+            _holder.get(),
+            tenant_id=tenant_id,
+            work=working.get(),
+            store=store,
+            most=most,
         )
         token = _holder.set(holder)
         try:
@@ -131,8 +146,8 @@ class ConnectionShares:
             PoolShareExceeded: none is available, and this code already holds one.
             PoolShareInUse: none is available, and the owner's own work is blocked.
         """
-        owner = self._owners.setdefault(holder.owner, _Owner())
-        if self._free and owner.held < self.share.most:
+        owner = self._owner_of(holder)
+        if self._free and owner.held < owner.most:
             self._grant(owner)
             holder.connections += 1
             return True
@@ -143,7 +158,7 @@ class ConnectionShares:
                     f"{self._in_use(owner)}, and would deadlock. End the outer session first, or "
                     "use it for this work too."
                 )
-            if owner.held >= self.share.most and self._is_blocked(owner):
+            if owner.held >= owner.most and self._is_blocked(owner):
                 raise self._blocked(holder.owner, owner)
         finally:
             self._forget(holder.owner, owner)
@@ -157,7 +172,7 @@ class ConnectionShares:
             PoolExhausted: other owners use all connections for the pool's `timeout`.
         """
         name = holder.owner
-        owner = self._owners.setdefault(name, _Owner())
+        owner = self._owner_of(holder)
         waiter = _Waiter(asyncio.get_running_loop().create_future())
         if not owner.waiting:
             self._turns.append(name)
@@ -188,13 +203,21 @@ class ConnectionShares:
             owner.progress = self._clock()
             owner.blocked = None
 
+    def _owner_of(self, holder: Holder) -> _Owner:
+        """Returns the holder's owner, with the limit of the plan that was known last."""
+        owner = self._owners.setdefault(holder.owner, _Owner(self.share.most))
+        if holder.most is not None and holder.most != owner.most:
+            owner.most = holder.most
+            self._grant_what_is_free()
+        return owner
+
     async def _until_granted(self, name: str, owner: _Owner, waiter: _Waiter) -> None:
         began = self._clock()
         while waiter.granted is None:
             now = self._clock()
             given_up_at = began + self.share.timeout
             blocked_at = max(owner.progress, began) + self.share.patience
-            at_limit = owner.held >= self.share.most
+            at_limit = owner.held >= owner.most
             if at_limit and now >= blocked_at:
                 owner.blocked = now
                 for other in owner.waiting:
@@ -257,7 +280,7 @@ class ConnectionShares:
     def _next(self) -> str | None:
         """Removes from the queue, and returns, the first owner that may have one more."""
         for name in self._turns:
-            if self._owners[name].held < self.share.most:
+            if self._owners[name].held < self._owners[name].most:
                 self._turns.remove(name)
                 return name
         return None
@@ -269,7 +292,7 @@ class ConnectionShares:
     def _blocked(self, name: str, owner: _Owner) -> PoolShareInUse:
         return PoolShareInUse(
             f"{name}'s own work holds {number(owner.held, 'connection')}, of the "
-            f"{self.share.most} it may use of this process's {self.share.size}, and makes no "
+            f"{owner.most} it may use of this process's {self.share.size}, and makes no "
             "progress. Try again later; pg_locks and pg_stat_activity show what it waits for."
         )
 
@@ -277,7 +300,7 @@ class ConnectionShares:
         return (
             f"{self.share.size - self._free} of this process's "
             f"{number(self.share.size, 'connection')} are in use, {owner.held} of them its own "
-            f"(limit {self.share.most})"
+            f"(limit {owner.most})"
         )
 
     def _who_holds_them(self) -> str:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from temporalio import workflow
 
-from temporal_tenancy.core.directory import record_of_this_activity
+from temporal_tenancy.core.directory import plan_of_this_activity, record_of_this_activity
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, StoreUnsupported
 from temporal_tenancy.core.scope import (
     PlatformScope,
@@ -214,7 +214,11 @@ class Database:
         name = None if store is None else store.name
         # A store's own tables of the control plane are empty.
         apart = store is not None and store.isolation is Isolation.DATABASE
-        with shares_of(engine).holder(f"tenant {tenant}", tenant, name) as holder:
+        plan, shares = plan_of_this_activity(tenant), shares_of(engine)
+        if limits is None:
+            limits = self._tenant_limits if plan is None else self._tenant_limits.of_plan(plan)
+        most = None if plan is None else shares.share.most_of(plan.pool_share)
+        with shares.holder(f"tenant {tenant}", tenant, name, most) as holder:
             async with (
                 transaction_clock(engine.dialect) as clock,
                 _transaction(
@@ -225,7 +229,7 @@ class Database:
                         close_resets_only=False,  # a closed session cannot be used again
                         info={
                             SESSION_TENANT: tenant,
-                            SESSION_LIMITS: limits or self._tenant_limits,
+                            SESSION_LIMITS: limits,
                             SESSION_HOLDER: holder,
                             SESSION_CLOCK: clock,
                             SESSION_STORE: store,
@@ -401,7 +405,8 @@ async def tenant_session(*, limits: SessionLimits | None = None) -> AsyncIterato
 
     It commits at the end of the block and rolls back on an error. The block may also commit
     earlier; the next statement then begins a new transaction of the same tenant. Work that is slow
-    by design, such as a batch of an import, passes its own `limits`; None: the database's.
+    by design, such as a batch of an import, passes its own `limits`; None: those of the tenant's
+    plan, which an activity knows, and the database's where it sets none.
 
     Raises:
         ScopeMissing: no tenant scope is open, or this is workflow code; nothing was sent.

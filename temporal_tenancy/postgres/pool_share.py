@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,3 +40,13 @@ class PoolShare:
         In a pool of two, two tenants have one each; in a pool of one, tenants take turns.
         """
         return max(1, self.size - self.reserved)
+
+    def most_of(self, part: float | None) -> int:
+        """Returns how many connections a tenant may hold whose plan says `part`.
+
+        It is that part of the pool's size, rounded down: at least one, and never one of the two
+        that each tenant leaves to others. None: `most`.
+        """
+        if part is None:
+            return self.most
+        return max(1, min(math.floor(self.size * part), self.size - RESERVED))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from typing import Final
 
+from temporal_tenancy.core.directory import LIMIT_MAX, LIMIT_MIN, Plan
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.words import duration
-
-_LEAST: Final = timedelta(milliseconds=1)  # the server's unit; 0 would be no limit
-_MOST: Final = timedelta(days=24)  # the server counts milliseconds in 32 bits
 
 
 @spelled
@@ -29,10 +26,21 @@ class SessionLimits:
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            if not _LEAST <= getattr(self, limit.name) <= _MOST:
+            if not LIMIT_MIN <= getattr(self, limit.name) <= LIMIT_MAX:
                 raise ConfigurationError(
-                    f"the limit {limit.name} of a session must be 1 ms to {duration(_MOST)}."
+                    f"the limit {limit.name} of a session must be 1 ms to {duration(LIMIT_MAX)}."
                 )
+
+    def of_plan(self, plan: Plan) -> SessionLimits:
+        """Returns the limits that `plan` sets, and these where it sets none."""
+        limits = {
+            "statement": plan.statement_timeout,
+            "lock": plan.lock_timeout,
+            "idle": plan.idle_timeout,
+            "transaction": plan.transaction_timeout,
+        }
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        return replace(self, **given) if given else self
 
     def milliseconds(self, limit: str) -> int:
         """Returns the limit in the field named `limit`, in whole milliseconds."""

@@ -25,7 +25,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.transaction import OutOfOrderTransactionNesting
 from sqlalchemy import TextClause, text
 
-from temporal_tenancy.core.directory import record_of_this_activity
+from temporal_tenancy.core.directory import plan_of_this_activity, record_of_this_activity
 from temporal_tenancy.core.errors import (
     ConfigurationError,
     ScopeMissing,
@@ -125,8 +125,8 @@ def tenant_transaction(
 
     Args:
         connection: not in a transaction; in autocommit mode or not. It logs in as the tenant role.
-        limits: the transaction's time limits; None: those of `SessionLimits()`. Ignored in a
-            savepoint.
+        limits: the transaction's time limits; None: those of the tenant's plan, which an activity
+            knows, and of `SessionLimits()` where it sets none. Ignored in a savepoint.
         schema: the one that the library's tables are in, for `enqueue_in()`.
 
     Raises:
@@ -226,7 +226,9 @@ async def begin(
         ExcessRights: row-level security does not apply to the connection's role.
     """
     session = RawSession(connection)
-    limits = limits or SessionLimits()
+    if limits is None:
+        plan = plan_of_this_activity(opened.tenant)
+        limits = SessionLimits() if plan is None else SessionLimits().of_plan(plan)
     by_server = connection.info.server_version >= _COUNTED_SINCE
     opened.ends = time.monotonic() + limits.transaction.total_seconds()
     opened.is_counted_here = not by_server

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ssl
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
+    ClusterError,
     InvalidResponse,
     NoPermissionError,
     ReadOnlyError,
@@ -29,6 +31,11 @@ def reason(error: BaseException, *, tls: bool = False) -> str:
             return "its user may not do this. Allow it the keys tenancy:* and the scripts."
         if isinstance(each, ReadOnlyError):
             return "it is a replica, which takes no writes. Name the primary."
+        if isinstance(each, (AskError, ClusterError)):  # a moved slot is told as one that is asked
+            return (
+                "it is a node of a cluster, and the keys are on another one. Name a proxy that "
+                "finds it, or a server of its own."
+            )
         if isinstance(each, InvalidResponse):
             return NOT_REDIS
         if isinstance(each, ResponseError):

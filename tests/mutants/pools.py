@@ -26,10 +26,12 @@ from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holde
 from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres._transaction_clock import TransactionClock
 from temporal_tenancy.postgres.pool_share import PoolShare
+from temporal_tenancy.postgres.session_limits import SessionLimits
 from tests.mutants.mutant import Mutant, replace
 
 LIMITS: Final = "tests/library/postgres/test_session_limits.py"
 SHARES: Final = "tests/library/postgres/test_connection_shares.py"
+PLANS: Final = "tests/library/postgres/test_plan_limits.py"
 POOL: Final = "tests/isolation/test_pool_shares.py"
 GUARD: Final = "tests/library/postgres/test_statement_guard.py"
 SESSIONS: Final = "tests/library/postgres/test_database.py"
@@ -57,6 +59,23 @@ def _share_everything() -> None:
     replace(PoolShare, "most", property(lambda share: share.size))
 
 
+def _share_alike_in_all_plans() -> None:
+    replace(PoolShare, "most_of", lambda share, part: share.most)
+
+
+def _leave_a_raised_share_to_the_next_return() -> None:
+    def owner_of(self: ConnectionShares, holder: Holder) -> Any:
+        owner = self._owners.setdefault(holder.owner, connection_shares._Owner(self.share.most))
+        owner.most = holder.most or owner.most
+        return owner
+
+    replace(ConnectionShares, "_owner_of", owner_of)
+
+
+def _limit_alike_in_all_plans() -> None:
+    replace(SessionLimits, "of_plan", lambda limits, plan: limits)
+
+
 def _return_nothing() -> None:
     def put_back(self: SharedPool, record: Any) -> None:
         self._holders.pop(record, None)
@@ -71,7 +90,7 @@ def _keep_what_was_granted_to_the_cancelled() -> None:
 
 async def _waiting_without_return(self: ConnectionShares, holder: Holder) -> None:
     """Waits as the real one does, but without its handling of cancellation."""
-    owner = self._owners.setdefault(holder.owner, connection_shares._Owner())
+    owner = self._owner_of(holder)
     waiter = connection_shares._Waiter(asyncio.get_running_loop().create_future())
     if not owner.waiting:
         self._turns.append(holder.owner)
@@ -164,6 +183,24 @@ POOL_FAULTS: Final = [
         "a tenant may hold every connection",
         (f"{POOL}::test_jobs_of_one_tenant_end_while_those_of_another_are_blocked",),
         seed=_share_everything,
+    ),
+    Mutant(
+        "share-alike-in-all-plans",
+        "a plan's share of the connections counts for nothing",
+        (f"{PLANS}::test_a_tenant_holds_the_part_of_the_pool_that_its_plan_says",),
+        seed=_share_alike_in_all_plans,
+    ),
+    Mutant(
+        "raised-share-left",
+        "sessions that wait do not get what a larger share would give them",
+        (f"{SHARES}::test_a_larger_share_is_given_to_those_who_wait_for_it",),
+        seed=_leave_a_raised_share_to_the_next_return,
+    ),
+    Mutant(
+        "limits-alike-in-all-plans",
+        "a plan's limits of a session count for nothing",
+        (f"{PLANS}::test_a_plans_limits_are_those_of_its_tenants_sessions_in_each_store",),
+        seed=_limit_alike_in_all_plans,
     ),
     Mutant(
         "share-not-returned",

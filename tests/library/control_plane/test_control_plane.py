@@ -9,8 +9,8 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.plans import PlanUnknown
 from temporal_tenancy.control_plane.tenants import (
-    PlanUnknown,
     TenantExists,
     TenantExistsInOtherCase,
     Tenants,

@@ -71,6 +71,46 @@ def test_a_tenant_may_hold_all_but_what_is_kept_for_others_and_one_always(
     assert PoolShare(size, reserved).most == most
 
 
+@pytest.mark.parametrize(
+    ("share", "part", "most"),
+    [
+        (PoolShare(10), 0.25, 2),
+        (PoolShare(10), 0.01, 1),
+        (PoolShare(10), 1.0, 8),
+        (PoolShare(10, reserved=6), None, 4),
+        (PoolShare(10, reserved=6), 0.7, 7),
+        (PoolShare(2), 1.0, 1),
+        (PoolShare(1), 1.0, 1),
+    ],
+)
+def test_a_plan_says_what_part_of_a_pool_a_tenant_may_hold(
+    share: PoolShare, part: float | None, most: int
+) -> None:
+    assert share.most_of(part) == most
+
+
+async def test_tenants_of_two_plans_hold_what_each_plan_says() -> None:
+    shares = ConnectionShares(PoolShare(10))
+    for owner, most in (("ua", 1), ("dl", 3)):
+        for number in range(most + 1):
+            assert shares.take(Holder(shares, owner, None, most=most)) is (number < most)
+    assert shares.held == {"ua": 1, "dl": 3}
+
+
+async def test_a_larger_share_is_given_to_those_who_wait_for_it() -> None:
+    shares = ConnectionShares(PoolShare(10))
+    first = Holder(shares, "ua", None, most=1)
+    assert shares.take(first)
+    waiting = asking(shares, "ua")
+    await until(lambda: shares.waiting == {"ua": 1})
+    # Code that does not know the plan changes nothing.
+    assert not shares.take(Holder(shares, "ua", None))
+    assert shares.take(Holder(shares, "ua", None, most=3))
+    await waiting
+    assert shares.held == {"ua": 3}
+    assert not shares.take(Holder(shares, "ua", None, most=2))
+
+
 def test_a_pool_without_connections_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         PoolShare(0)

@@ -12,8 +12,9 @@ import pytest
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.plans import PlanUnknown
 from temporal_tenancy.control_plane.tables import StoreState
-from temporal_tenancy.control_plane.tenants import PlanUnknown, TenantExists
+from temporal_tenancy.control_plane.tenants import TenantExists
 from temporal_tenancy.core.directory import Tenant
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres.connections import connect

@@ -361,6 +361,11 @@ async def test_many_pages_go_on_in_a_new_run_with_their_counts(
     assert len(partner.asked) == 5
 
 
+@pytest.mark.parametrize("url", ["https://shop.example/a", "https://SHOP.example.:8443/b"])
+def test_a_partner_has_one_rate_under_all_its_names(url: str) -> None:
+    assert module._partner(url) == "shop.example"
+
+
 async def test_a_sync_waits_for_the_partners_rate_and_the_tenants(
     saas: Client,
     database: Database,

@@ -35,8 +35,9 @@ from saas.database import audit
 from saas.database.tables import AuditEntry, DailyAudit, Document, Subscription, UsageEvent
 from saas.queues import Queue
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
+from temporal_tenancy.control_plane.plans import PlanUnknown
 from temporal_tenancy.control_plane.tables import TenantRow
-from temporal_tenancy.control_plane.tenants import PlanUnknown, Tenants, TrialEndRefused
+from temporal_tenancy.control_plane.tenants import Tenants, TrialEndRefused
 from temporal_tenancy.core.directory import TenantStatus
 from temporal_tenancy.core.errors import TenantUnknown
 from temporal_tenancy.postgres.connections import connect

@@ -31,6 +31,8 @@ NO_JOBS: Mapping[str, str] = {
     "tenants list": "",
     "tenants show": "acme",
     "tenants set": "acme --name Acme",
+    "plans list": "",
+    "plans set": "free --share 20%",
     "stores list": "",
     "stores show": "t_none",
     "stores drain": "t_none",
