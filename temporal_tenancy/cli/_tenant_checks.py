@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from temporal_tenancy.cli._directory_access import directory_check
 from temporal_tenancy.cli._not_reachable import NotReachable
@@ -35,8 +35,12 @@ async def tenant_checks() -> list[Check]:
 
 
 async def _time_zones(database: Database) -> Check:
-    async with database.platform_session("read the known time zones") as session:
-        known = zone_names() & set(await session.scalars(_ZONES))
+    try:
+        async with database.platform_session("read the known time zones") as session:
+            known = zone_names() & set(await session.scalars(_ZONES))
+    except DBAPIError as error:  # a file of the server's that is missing, say
+        reason = printable(str(error.orig).splitlines()[0])
+        return skipped([_NAME], f"PostgreSQL does not list its own: {reason}.")[0]
     wrong = [
         f"{tenant.id} ({printable(tenant.time_zone)})"
         async for tenant in each_tenant(database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 from weakref import WeakSet
@@ -23,6 +24,9 @@ from temporal_tenancy.postgres._servers import Server, ServerSilent
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, store_unreachable
 from temporal_tenancy.postgres.pool_share import PoolShare
 from temporal_tenancy.postgres.silent_servers import cut
+
+# SQLAlchemy names a pool's logger after its class: its lines would be among the library's events.
+logging.getLogger(f"{__name__}.SharedPool").setLevel(logging.WARNING)
 
 
 class SharedPool(AsyncAdaptedQueuePool):

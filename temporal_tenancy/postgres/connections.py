@@ -12,10 +12,13 @@ from sqlalchemy.exc import DBAPIError
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
 from temporal_tenancy.postgres.database_urls import CONNECT_TIMEOUT, database_url
+from temporal_tenancy.postgres.installation import quoted
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.silent_servers import silence_watch
 
 APPLICATION_NAME: Final = "temporal-tenancy migrations"
+# An encoding that says nothing about its text: the driver then returns bytes for it.
+NO_ENCODING: Final = "SQL_ASCII"
 
 
 @contextmanager
@@ -23,7 +26,8 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
     """Opens a connection in autocommit mode, and closes it at the end of the block.
 
     Raises:
-        ConfigurationError: `url` is not a PostgreSQL URL, or has an unknown option.
+        ConfigurationError: `url` is not a PostgreSQL URL, or has an unknown option, or the database
+            has no encoding.
         DatabaseUnreachable: the server did not answer, or refused this role; in a command also:
             the connection was lost, or the server stayed silent.
     """
@@ -50,6 +54,7 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
     if watch is not None:
         watch.watch(connection, target)
     with connection:
+        _refuse_no_encoding(connection)
         try:
             yield connection
         except (psycopg.OperationalError, DBAPIError) as error:
@@ -90,3 +95,13 @@ def answers(url: str) -> bool:
             return True
     except DatabaseUnreachable:
         return False
+
+
+def _refuse_no_encoding(connection: psycopg.Connection[Any]) -> None:
+    """Refuses what `initdb` makes without a locale: texts would be bytes, and compare as such."""
+    if connection.info.parameter_status("server_encoding") == NO_ENCODING:
+        raise ConfigurationError(
+            f"the database {connection.info.dbname} has the encoding {NO_ENCODING}, which says "
+            "nothing about its text. Create it again in UTF-8: CREATE DATABASE "
+            f"{quoted(connection.info.dbname)} TEMPLATE template0 ENCODING 'UTF8'."
+        )

@@ -6,12 +6,13 @@ from typing import Final
 
 from sqlalchemy import MetaData, Table
 
-from temporal_tenancy.postgres import library_text, schema_in_use
+from temporal_tenancy.postgres import connections, library_text, schema_in_use
 from tests.mutants.mutant import Mutant, replace
 
 SCHEMAS: Final = "tests/system/upgrade/test_schemas.py"
 MOVING: Final = "tests/library/postgres/test_moving.py"
 CLI: Final = "tests/system/cli/test_migrate.py"
+MIGRATIONS: Final = "tests/library/postgres/test_database_migrations.py"
 
 
 def _name_no_schema() -> None:
@@ -46,5 +47,11 @@ SCHEMA_FAULTS: Final = [
             f"{CLI}::test_another_schema_is_said_and_moved_to_on_request",
         ),
         lambda: replace(schema_in_use, "refuse_elsewhere", lambda *_: None),
+    ),
+    Mutant(
+        "no encoding",
+        "a database without an encoding is migrated, and its names are bytes",
+        (f"{MIGRATIONS}::test_a_database_without_an_encoding_is_refused",),
+        lambda: replace(connections, "NO_ENCODING", "none"),
     ),
 ]

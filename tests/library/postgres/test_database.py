@@ -42,12 +42,22 @@ from tests.fixtures.postgres import driver_of, send_unchecked, within
 from tests.fixtures.tables.models import DailyUsage, Invoice, InvoiceLine
 
 DAY = date(2013, 4, 1)
+POOL = "temporal_tenancy.postgres._shared_pool"
 
 
 def usage(day: date = DAY, **values: object) -> DailyUsage:
     return DailyUsage(
         **{"day": day, "events": 1, "cancelled": 0, "distance": 0, "air_time": 0} | values
     )
+
+
+async def test_what_sqlalchemy_says_of_a_pool_is_no_event_of_the_library(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert await days_of(database, "acme") == []
+        await database.dispose()
+    assert [each.getMessage() for each in caplog.records if each.name.startswith(POOL)] == []
 
 
 async def days_of(database: Database, tenant: str) -> list[date]:

@@ -83,6 +83,28 @@ def constraints_of(
         return set(made.execute(CONSTRAINTS)), set(modelled.execute(CONSTRAINTS))
 
 
+def test_a_database_without_an_encoding_is_refused(
+    postgres: EmbeddedPostgres, database_urls: DatabaseUrls
+) -> None:
+    name = f"{make_url(database_urls.owner).database}_ascii"
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(
+            f'create database "{name}" owner {make_url(database_urls.owner).username} '
+            "template template0 encoding 'SQL_ASCII' locale 'C'"
+        )
+    try:
+        with pytest.raises(ConfigurationError) as refused:
+            run(postgres.urls(name))
+    finally:
+        with connect(database_urls.superuser) as superuser:
+            superuser.execute(f'drop database "{name}"')
+    assert str(refused.value) == (
+        f"the database {name} has the encoding SQL_ASCII, which says nothing about its text. "
+        f'Create it again in UTF-8: CREATE DATABASE "{name}" TEMPLATE template0 ENCODING '
+        "'UTF8'."
+    )
+
+
 @pytest.mark.parametrize("metadata", [ControlPlane.metadata, Tables.metadata])
 def test_the_migrations_make_the_tables_of_the_models(
     database_urls: DatabaseUrls, metadata: MetaData

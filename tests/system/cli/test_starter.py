@@ -352,6 +352,17 @@ async def test_the_doctor_says_what_is_wrong_in_the_database(
     assert unset["time zones"] == unset["tenant directory"] == "the tenants cannot be read."
 
 
+async def test_the_doctor_says_why_the_time_zones_are_not_known(
+    airlines: None, batch: Batch, database_urls: DatabaseUrls
+) -> None:
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(b"revoke select on pg_timezone_names from public")
+    [said] = await batch([Command(["doctor", "--json"], {"TEMPORAL_ADDRESS": "127.0.0.1:1"})])
+    assert messages_of(said)["time zones"] == (
+        "PostgreSQL does not list its own: permission denied for view pg_timezone_names."
+    )
+
+
 async def test_jobs_tells_what_each_job_takes(batch: Batch) -> None:
     (said,) = await batch([Command(["jobs", "--json"])])
     billing = next(job for job in said.document if job["name"] == "billing.cycle")
