@@ -27,10 +27,9 @@ from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from temporal_tenancy.ticks.reconcile import reconcile
 from tests.fixtures.jobs import suspension_control, suspension_jobs
 from tests.fixtures.jobs.suspension_control import Control
-from tests.fixtures.jobs.suspension_jobs import Impatient
+from tests.fixtures.jobs.suspension_jobs import QUEUE, Impatient
 from tests.library.sdk.test_suspension import (
     PAUSED,
-    QUEUE,
     failure,
     run_platform_job,
     start,
