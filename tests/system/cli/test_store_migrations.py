@@ -47,7 +47,7 @@ def program(database_urls: DatabaseUrls, preparation: Preparation) -> Callable[.
     async def connect(database: Database | None) -> Client:
         return await Client.connect("127.0.0.1:1")
 
-    def made(environment: MigrationEnvironment, owner_url: str | None = None) -> Program:
+    def made(environment: MigrationEnvironment | None, owner_url: str | None = None) -> Program:
         application = Application(
             connect=connect,
             database=lambda: Database(
@@ -57,7 +57,7 @@ def program(database_urls: DatabaseUrls, preparation: Preparation) -> Callable[.
             platform=Login("PLATFORM_URL", database_urls.platform),
             relay=Login("RELAY_URL", database_urls.relay),
             owner=Login("OWNER_URL", owner_url or database_urls.owner),
-            environments=[environment],
+            environments=[] if environment is None else [environment],
             connections=preparation.secrets,
         )
         return Program(load=lambda: application)
@@ -117,7 +117,11 @@ def test_canaries_hold_back_the_shared_store_and_the_waves_until_they_are_well(
     assert status["stores"][1]["reason"].startswith("UniqueViolation: ")
     verdict, message = checks(program(newest))["stores"]
     assert verdict == "failed"
+    assert message.startswith("their tenants' jobs wait for migrations:\n")
     assert "t_two: the orders is at 0001, and the code needs 0002 (UniqueViolation" in message
+    assert message.endswith(
+        '"tenancy migrate --status" shows all, "tenancy migrate" migrates them.'
+    )
     owner.execute("truncate t_two.orders")
     first = answer(newest, "migrate", "--wave", "canaries")
     assert first["stores"]["migrated"] == ["t_two"]
@@ -138,14 +142,21 @@ def test_doctor_names_tables_that_somebody_has_changed(
     program: Callable[..., Program],
 ) -> None:
     environment = shop(None)
-    unknown = checks(program(environment))["drift"]
-    assert unknown[0] == "skipped"
+    assert checks(program(None)) == {
+        "stores": ("ok", "all tenants share one store."),
+        "drift": ("skipped", "the application has no migrations of its own."),
+    }
+    assert checks(program(environment))["drift"] == (
+        "skipped",
+        'what the migrations make is not known. "tenancy migrate" finds it out.',
+    )
     answer(environment, "migrate")
     prepare(preparation, environment, "t_one")
     owner.execute("alter table t_one.orders add by_hand int")
     owner.execute("alter table public.orders alter tenant_id set not null")
     verdict, message = checks(program(environment))["drift"]
     assert verdict == "failed"
+    assert message.startswith("tables differ from what the migrations make:\n")
     assert "t_one has also column orders.by_hand integer." in message
     assert "the shared store lacks column orders.tenant_id text; has also" in message
     assert drift.SCRATCH not in message
@@ -166,6 +177,29 @@ def test_a_given_database_is_migrated_with_its_own_url_and_the_control_plane_is_
     answer(newest, "migrate", owner_url=other_database.owner)
     assert answer(newest, "migrate", "--status")["stores"] == []
     assert checks(program(newest))["stores"][0] == "ok"
+    assert checks(program(newest))["drift"][0] == "ok"
+    assert preparation.secrets is not None
+    preparation.secrets.remove("a_store.platform")
+    verdict, message = checks(program(newest))["drift"]
+    assert verdict == "warning"
+    assert message.startswith("not every store was compared:\n")
+    assert "a_store was not looked at: ConnectionSecretMissing: " in message
+
+
+def test_doctor_says_if_the_stores_cannot_be_read(
+    shop: Shop, program: Callable[..., Program], database_urls: DatabaseUrls
+) -> None:
+    there = program(shop(None)).application
+    away = database_urls.platform.rpartition("/")[0] + "/gone"
+    unread = replace(there, platform=Login("PLATFORM_URL", away))
+    verdict, message = checks(Program(load=lambda: unread))["stores"]
+    assert verdict == "skipped"
+    assert message.startswith("the stores cannot be read (DatabaseUnreachable: ")
+    unset = replace(there, platform=Login("PLATFORM_URL", None))
+    assert checks(Program(load=lambda: unset))["drift"] == (
+        "skipped",
+        "PLATFORM_URL is not set.",
+    )
 
 
 @pytest.mark.parametrize(
