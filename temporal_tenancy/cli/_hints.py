@@ -27,6 +27,9 @@ _HINTS: Final = {
     "StoreUnknown": {
         "": '"{program} stores list" shows which there are.',
     },
+    "SchemaBehind": {
+        "the store of ": '"{program} migrate --status" shows how far it is, and why.',
+    },
     "NoStoreFree": {
         "no prepared schema store": '"{program} stores add" prepares one.',
         "no prepared database store": '"{program} stores add --isolation database" prepares one.',

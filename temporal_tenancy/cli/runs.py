@@ -25,9 +25,11 @@ from temporal_tenancy.cli.answers import (
     sentence,
     whole,
 )
-from temporal_tenancy.cli.program import message_with_hint
+from temporal_tenancy.cli.program import current_application, message_with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import LedgerState
+from temporal_tenancy.core.directory import Tenant
+from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job
@@ -62,7 +64,8 @@ async def run(
     async with servers() as connections:
         tenant_id = job_input.tenant_id
         record = await directory_of(connections.database).find(tenant_id)
-        reason = refusal(require_startable(tenant_id, record, job), job)
+        known = require_startable(tenant_id, record, job)
+        reason = refusal(known, job) or _behind(known, job)
         refuse_unfinished(job, job_input, record)
         await warn_where_off(connections.database, connections.client.namespace)
         handle, state = await _start(connections, job, job_input, workflow_id)
@@ -87,6 +90,17 @@ async def run(
                 return Answer(document, lines(where_failed(document["url"], problem)), problem)
         document["result"] = result
         return Answer(document, lines(_shown(result)))
+
+
+def _behind(tenant: Tenant, job: Job) -> TenancyError | None:
+    """Returns why a run waits for the migration of its tenant's store; None if it does not."""
+    if tenant.schema_versions is None:
+        return None
+    # Imported here: only a tenant with a store of its own needs it.
+    from temporal_tenancy.stores import migrated_stores
+
+    waits_for = migrated_stores(current_application().environments).waits_for
+    return None if waits_for is None else waits_for(tenant, job)
 
 
 _SAYS = {

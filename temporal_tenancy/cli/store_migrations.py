@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -44,25 +44,27 @@ async def plan(waves: Waves) -> Answer:
         "up_to_date": len([store for store in stores if store.state == "up to date"]),
         "given": list(map(_document, given)),
     }
+    return Answer(document, lines(_planned(stores, list(map(str, behind))), "Nothing was changed."))
+
+
+def _planned(stores: Sequence[StoreMigration], behind: Sequence[str]) -> RenderableType:
+    """Returns the waves; `behind` is what the control plane's database lacks."""
+    todo = [store for store in stores if store.is_behind and not store.given]
     rows = [
         (wave_name(wave), f"{len(of_wave):,}", _names(of_wave), _steps(of_wave))
         for wave, of_wave in _by_wave(todo)
     ]
-    first = f"First: {'; '.join(map(str, behind))}." if behind else None
+    first = f"First: {'; '.join(behind)}." if behind else None
     if behind and any(store.wave == CANARIES for store in todo):
         first = (
-            f"{'; '.join(map(str, behind))}: the library's tables come first, and the others of "
-            f"the {SHARED_STORE} store after the canaries."
+            f"{'; '.join(behind)}: the library's tables come first, and the others of the "
+            f"{SHARED_STORE} store after the canaries."
         )
     empty = "No store lacks a migration." if stores else "All tenants share one store."
-    return Answer(
-        document,
-        lines(
-            first,
-            table(("wave", "stores", "which", "what they lack"), rows, empty=empty),
-            *_told_given(given),
-            "Nothing was changed.",
-        ),
+    return lines(
+        first,
+        table(("wave", "stores", "which", "what they lack"), rows, empty=empty),
+        *_told_given([store for store in stores if store.given]),
     )
 
 
@@ -92,7 +94,16 @@ async def status() -> Answer:
         "stores": [_document(store, unknown.get(store.name)) for store in others],
         "up_to_date": len(stores) - len(others),
     }
+    return Answer(document, _reached(stores, list(map(str, behind)), unknown))
+
+
+def _reached(
+    stores: Sequence[StoreMigration], behind: Sequence[str], unknown: Mapping[str, str]
+) -> RenderableType:
+    """Returns how far the waves are; `unknown` has why a database does not answer, by store."""
+    counts = [(wave, _counts(of_wave)) for wave, of_wave in _by_wave(stores)]
     waves = [(wave_name(wave), *map(str, count.values())) for wave, count in counts]
+    others = [store for store in stores if store.state != "up to date"]
     rows = [
         (
             store.name,
@@ -103,14 +114,11 @@ async def status() -> Answer:
         )
         for store in others
     ]
-    return Answer(
-        document,
-        lines(
-            f"{'; '.join(map(str, behind))}." if behind else None,
-            table(("wave", "stores", "up to date", "behind", "failed"), waves) if waves else None,
-            table(("store", "wave", "state", "tenants", "why"), rows) if rows else None,
-            f"Up to date: {number(len(stores) - len(others), 'store')}.",
-        ),
+    return lines(
+        f"{'; '.join(behind)}." if behind else None,
+        table(("wave", "stores", "up to date", "behind", "failed"), waves) if waves else None,
+        table(("store", "wave", "state", "tenants", "why"), rows) if rows else None,
+        f"Up to date: {number(len(stores) - len(others), 'store')}.",
     )
 
 

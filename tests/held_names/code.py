@@ -50,7 +50,7 @@ def modules() -> tuple[Module, ...]:
         Module(name, import_module(name), ast.parse(path.read_text()))
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
-        if "migrations" not in path.parts and path.name != "__main__.py"
+        if "migrations" not in path.relative_to(ROOT).parts and path.name != "__main__.py"
         for name in [dotted(path)]
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from psycopg import sql
+
 from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.sdk import suspension
 from temporal_tenancy.stores import drift, upgrading, waves
@@ -62,7 +64,7 @@ def _let_canaries_be_any() -> None:
 
 
 def _write_down_no_version() -> None:
-    replace(upgrading, "_DONE", upgrading.sql.SQL("update {} set failure = %s where name <> %s"))
+    replace(upgrading, "_DONE", sql.SQL("update {} set failure = %s where name <> %s"))
 
 
 def _compare_tables_alone() -> None:

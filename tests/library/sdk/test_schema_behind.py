@@ -15,7 +15,7 @@ from dev.devstack.temporal_server import TemporalDevServer
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import CachedDirectory, Tenant
-from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.errors import ConfigurationError, SchemaBehind
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.core.migration_environment import CONTROL_PLANE, MigrationEnvironment
 from temporal_tenancy.everything import TenancyPlugin
@@ -27,10 +27,9 @@ from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from temporal_tenancy.ticks.reconcile import reconcile
 from tests.fixtures.jobs import suspension_control, suspension_jobs
 from tests.fixtures.jobs.suspension_control import Control
-from tests.fixtures.jobs.suspension_jobs import Impatient
+from tests.fixtures.jobs.suspension_jobs import QUEUE, Impatient
 from tests.library.sdk.test_suspension import (
     PAUSED,
-    QUEUE,
     failure,
     run_platform_job,
     start,
@@ -147,7 +146,7 @@ def test_a_job_needs_the_newest_migration_or_the_one_that_it_declares(
     feature = migrated_stores([orders])
     assert feature.waits_for is not None
     reason = feature.waits_for(tenant, replace(JOB, schema=declared))
-    assert (reason is None) is (lacks is None)
+    assert isinstance(reason, SchemaBehind) is (lacks is not None)
     assert lacks is None or lacks in str(reason)
 
 

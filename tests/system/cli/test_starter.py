@@ -267,6 +267,8 @@ DOCTOR = {
     "row-level security": r"the catalogue lint finds nothing wrong\.",
     "logins": r"no role can log in without a password\.",
     "clock": r"this machine and the database agree\.",
+    "stores": r"all tenants share one store\.",
+    "drift": r'what the migrations make is not known\. "starter\.py migrate" finds it out\.',
     "tenant directory": r"tenancy_platform can read it\.",
     "time zones": r"every tenant's is known to Python and to PostgreSQL\.",
     "running processes": r"none has said that it runs\.",
@@ -295,12 +297,12 @@ async def test_the_doctor_says_what_is_wrong(
         ]
     )
     assert whole.code == 1
-    assert whole.err.startswith("ChecksFailed: 4 of 23: platform jobs, workers of critical, ")
+    assert whole.err.startswith("ChecksFailed: 4 of 25: platform jobs, workers of critical, ")
     found = verdicts(whole)
     assert found.pop("schedules") == "warning"
     for name in (
         *("role tenancy_relay", "relay", "code of workers", "activities"),
-        "running processes",
+        *("running processes", "drift"),
     ):
         assert found.pop(name) == "skipped"
     assert {name for name, verdict in found.items() if verdict != "ok"} == {

@@ -39,6 +39,7 @@ from temporal_tenancy.cli import (
     plans,
     runs,
     schedules,
+    store_migrations,
     stores,
     tenants,
     ticks,
@@ -65,6 +66,7 @@ from temporal_tenancy.metering import Usage
 from temporal_tenancy.metering._table import Key, Used, add
 from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.postgres.database import Database, tenant_session
+from temporal_tenancy.stores import StoreMigration
 from temporal_tenancy.ticks.fan_out import FanOutResult
 from temporal_tenancy.ticks.fan_out.payloads import Failure
 from temporal_tenancy.ticks.reconcile.missed import Missed
@@ -214,6 +216,12 @@ def cases(letter: str) -> dict[str, Case]:
         "plans.show_all": of("enterprise", text=lambda: plans.show_all()),
         "stores.show_all": of(STORE, text=lambda: stores.show_all(None, None)),
         "stores._text": of(STORE, text=lambda: stores.show(STORE)),
+        "store_migrations._planned": of(
+            STORE, text=lambda: store_migrations._planned([migration()], [WHY])
+        ),
+        "store_migrations._reached": of(
+            STORE, TENANT, text=lambda: store_migrations._reached([migration()], [WHY], {})
+        ),
         "outbox.show": of(TENANT, text=lambda: outbox.show()),
         "explanations._answer": of(letter, text=lambda: explanations.explain(WORKFLOW_ID)),
         "jobs.show": of(JOB, "suspensions.release", text=lambda: jobs.show()),
@@ -249,6 +257,13 @@ def cases(letter: str) -> dict[str, Case]:
         ),
         "runs._shown": of(RUN_ID, text=lambda: runs._shown({"id": RUN_ID, "why": WHY})),
     }
+
+
+def migration() -> StoreMigration:
+    """A store that has not been migrated."""
+    return StoreMigration(
+        STORE, Isolation.SCHEMA, (TENANT,), {}, (WHY,), wave=1, failure=WHY, given=False
+    )
 
 
 async def _used() -> Answer:
