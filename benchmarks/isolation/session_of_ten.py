@@ -111,7 +111,7 @@ def _bare_engine(urls: DatabaseUrls, store: Store) -> AsyncEngine:
         url = url.rpartition("/")[0] + "/" + store.url.rpartition("/")[2]
     path = {} if store.schema is None else {"options": f"-csearch_path={store.schema}"}
     return create_async_engine(
-        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        url,
         connect_args={"prepare_threshold": None, **path},
     )
 

@@ -104,7 +104,9 @@ async def _cache(client: Redis) -> Answer:
         assert await PRICES.get("one") == PRICE
 
     async def peer() -> None:
-        assert ADAPTER.validate_json(await client.get("bench:prices:one")) == PRICE
+        found = await client.get("bench:prices:one")
+        assert found is not None
+        assert ADAPTER.validate_json(found) == PRICE
 
     comparison = await _compared({Arm.OURS: ours, Arm.PEER: peer}, READS)
     return _answer("cache", "GET, and the same model from its JSON", comparison)

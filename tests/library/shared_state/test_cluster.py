@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -58,7 +59,7 @@ def _text(answer: object) -> bytes:
     return answer if isinstance(answer, bytes) else str(answer).encode()
 
 
-def _address(state: SharedState) -> dict[str, object]:
+def _address(state: SharedState) -> dict[str, Any]:  # options of a client
     assert state.client is not None
     options = state.client.connection_pool.connection_kwargs
     return {name: options[name] for name in ("host", "port", "password")}

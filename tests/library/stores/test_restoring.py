@@ -16,6 +16,7 @@ from sqlalchemy import make_url, text
 from dev.devstack.postgres import WHEEL, DatabaseUrls, wheel_binaries
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.outbox import once
+from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets, Preparation, SignUp
 from tests.fixtures.postgres import other_programs, within
@@ -110,3 +111,5 @@ async def test_one_tenant_goes_back_and_no_other(
             async with tenant_session() as session:
                 assert not await once(session, "usage.count", f"acme/{DAYS[1]}")
     await tenants.dispose()
+    with connect(database_urls.owner) as owner:
+        owner.execute("drop schema if exists a_store_before cascade")
