@@ -361,7 +361,8 @@ async def test_the_doctor_says_why_the_time_zones_are_not_known(
         superuser.execute(b"revoke select on pg_timezone_names from public")
     [said] = await batch([Command(["doctor", "--json"], {"TEMPORAL_ADDRESS": "127.0.0.1:1"})])
     assert messages_of(said)["time zones"] == (
-        "PostgreSQL does not list its own: permission denied for view pg_timezone_names."
+        "PostgreSQL does not list its own: permission denied for view pg_timezone_names "
+        "(SQLSTATE 42501)."
     )
 
 

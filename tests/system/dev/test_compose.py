@@ -280,6 +280,9 @@ def test_each_queue_has_workers_of_its_own(services: dict[str, Any]) -> None:
     served = [services[name]["command"] for name in WORKERS]
     assert served == [["worker.py", "--queue", queue] for queue in Queue]
     assert {services[name]["deploy"]["replicas"] for name in WORKERS} == {3}
+    # So that a test of one is a test of each.
+    alone = [{**services[name], "command": None} for name in WORKERS]
+    assert alone == alone[:1] * len(WORKERS)
 
 
 def test_only_the_relay_and_the_migrations_have_the_relays_credentials(
