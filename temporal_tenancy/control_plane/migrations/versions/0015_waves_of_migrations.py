@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from temporal_tenancy.postgres.installation import current_installation, quoted
 
-revision = "0016"
+revision = "0015"
 down_revision = "0014"
 
 
