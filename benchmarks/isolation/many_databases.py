@@ -125,7 +125,8 @@ async def _rate(client: Client, tenants: Sequence[str], key: str) -> float:
 async def _counted(urls: DatabaseUrls) -> AsyncIterator[list[int]]:
     """Counts the open connections of tenants' work on the server until the block ends."""
     counts = [0]
-    async with await psycopg.AsyncConnection.connect(urls.superuser, autocommit=True) as connection:
+    url = urls.superuser.replace("+psycopg", "", 1)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
 
         async def sample() -> None:
             while True:

@@ -351,6 +351,7 @@ def test_every_table_of_a_command_is_shown_here() -> None:
         "exports.start",  # what is shown, without the id
         "integrations.sync",
         "tenants.change",
+        "plans.change",  # a row of plans.show_all
         "previews._text",
         "doctor.__rich_console__",
         "requests.listed",  # of imports, exports, reports and integrations
