@@ -42,7 +42,6 @@ from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
-from tests.mutants.set_ups import SET_UPS
 from tests.mutants.shared_state import SHARED_STATE_FAULTS
 from tests.mutants.stores import STORE_FAULTS
 from tests.mutants.tenant_ids import TENANT_ID_FAULTS
@@ -303,7 +302,6 @@ _ALL: Final = [
     *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
     *STORE_FAULTS,
-    *SET_UPS,
     *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,
     *POOL_FAULTS,
