@@ -23,6 +23,6 @@ async def test_a_pooler_in_statement_mode_is_told_with_what_to_change(
                 await session.connection()
         await database.dispose()
     assert str(caught.value).endswith(
-        "transaction blocks not allowed in statement pooling mode. "
+        "transaction blocks not allowed in statement pooling mode (SQLSTATE 08P01). "
         "Set pool_mode = transaction in the pooler's configuration."
     )

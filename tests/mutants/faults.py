@@ -42,7 +42,6 @@ from tests.mutants.requests import REQUEST_FAULTS
 from tests.mutants.roles import ROLE_FAULTS
 from tests.mutants.schemas import SCHEMA_FAULTS
 from tests.mutants.scopes import SCOPE_FAULTS
-from tests.mutants.set_ups import SET_UPS
 from tests.mutants.shared_state import SHARED_STATE_FAULTS
 from tests.mutants.store_migrations import STORE_MIGRATION_FAULTS
 from tests.mutants.stores import STORE_FAULTS
@@ -304,7 +303,6 @@ _ALL: Final = [
     *SCHEMA_FAULTS,
     *SCOPE_FAULTS,
     *STORE_FAULTS,
-    *SET_UPS,
     *STORE_MIGRATION_FAULTS,
     *TENANT_ID_FAULTS,
     *COMMAND_FAULTS,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 
 def nothing() -> None:
@@ -19,7 +19,6 @@ class Mutant:
     killers: tuple[str, ...]  # files or ids of tests, as pytest takes them
     seed: Callable[[], None] = nothing  # changes the code, after the tests have been collected
     schema: str = ""  # SQL that a superuser sends to the migrated database
-    environ: Mapping[str, str] = field(default_factory=dict)  # variables of the run
 
 
 def replace(target: object, name: str, value: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -41,14 +40,7 @@ def run(tests: Sequence[str], mutant: Mutant | None) -> Run:
             *tests,
         ]
         began = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(mutant.environ if mutant else {})},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - began
         report = Report.model_validate_json(path.read_text()) if path.exists() else None
     first = report.failures[0] if report and report.failures else None

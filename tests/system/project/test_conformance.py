@@ -20,13 +20,8 @@ def test_each_name_is_a_test_of_its_module(module: str) -> None:
 
 
 @pytest.mark.parametrize("mode", OTHERS)
-def test_each_folder_has_a_test_that_every_run_of_the_suite_makes_in_each_mode(mode: Mode) -> None:
-    found = {
-        module.partition("/")[0]
-        for module, conforming in SUITE.items()
-        if mode in conforming.modes and (conforming.quick is None or conforming.quick)
-    }
-    assert {"isolation", "library", "saas"} <= found
+def test_the_table_has_tests_in_each_mode(mode: Mode) -> None:
+    assert any(mode in conforming.modes for conforming in SUITE.values())
 
 
 def test_a_mode_that_cannot_change_a_test_does_not_run_it() -> None:
