@@ -21,6 +21,7 @@ from temporal_tenancy.control_plane.admission import Admission
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus, use_directory
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.dead_letters import letters
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
@@ -355,3 +356,8 @@ async def test_a_relay_without_a_secret_store_says_so(
         await beside(relay, until_away(relay, apart.names[-1]))
     [message] = await messages_of(apart.database, "acme")
     assert message.status == "pending"
+
+
+def test_a_budget_of_no_connection_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Give it store_connections=1 or more"):
+        replace(OPTIONS, store_connections=0)
