@@ -31,7 +31,7 @@ from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._store import Store
 from temporal_tenancy.outbox import Relay
 from temporal_tenancy.outbox.inspection import Backlog
-from temporal_tenancy.outbox.relay._store_rounds import StoreView
+from temporal_tenancy.outbox.relay.store_rounds import StoreView
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.ticks.schedules import ScheduledJob
 from tests.fixtures.jobs.relay_control import Control

@@ -27,7 +27,7 @@ from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
 from temporal_tenancy.outbox import OutboxMessage, Relay, RetryLadder, Unit
 from temporal_tenancy.outbox._requests import RunStatus, request_state
-from temporal_tenancy.outbox.relay import _store_rounds, queue
+from temporal_tenancy.outbox.relay import queue, store_rounds
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, use_database
 from tests.fixtures.apart import Apart
@@ -69,7 +69,7 @@ async def worker(client: Client, work_control: Control) -> AsyncIterator[Worker]
 @pytest.fixture
 def make(relay_client: Client, apart: Apart, monkeypatch: pytest.MonkeyPatch) -> MakeRelay:
     """Creates relays that visit stores."""
-    monkeypatch.setattr(_store_rounds, "PAUSES", (0.1,))
+    monkeypatch.setattr(store_rounds, "PAUSES", (0.1,))
 
     def make(**options: Any) -> Relay:
         options = {"store_poll": SOON, **options}
