@@ -217,7 +217,9 @@ class _Apart:
 
 
 async def _apart(view: Database, tenant: str | None, limit: int) -> _Apart:
-    async def ask(session: AsyncSession) -> tuple[Sequence[Backlog], Sequence[WaitingMessage]]:
+    async def waiting_in(
+        session: AsyncSession,
+    ) -> tuple[Sequence[Backlog], Sequence[WaitingMessage]]:
         found = await backlogs(session)
         return found, await waiting_messages(session, tenant_id=tenant, limit=limit)
 
@@ -225,7 +227,7 @@ async def _apart(view: Database, tenant: str | None, limit: int) -> _Apart:
     asked = await ask_stores(
         view,
         application.connections,
-        ask,
+        waiting_in,
         tenant_id=tenant,
         installation=application.installation,
     )
@@ -353,12 +355,12 @@ async def _owner(which: UUID | ByKey, tenant: str | None) -> str:
 
 
 async def _owners_apart(view: Database, which: UUID) -> Sequence[str]:
-    async def ask(session: AsyncSession) -> Sequence[str]:
+    async def owners_in(session: AsyncSession) -> Sequence[str]:
         return list(await session.scalars(_OWNERS, {"id": which}))
 
     application = current_application()
     asked = await ask_stores(
-        view, application.connections, ask, installation=application.installation
+        view, application.connections, owners_in, installation=application.installation
     )
     return [owner for each in asked for owner in each.answer or ()]
 

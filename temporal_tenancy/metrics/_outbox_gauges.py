@@ -34,7 +34,7 @@ from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.postgres.tenant_walk import tenants_with
 
 if TYPE_CHECKING:
-    from temporal_tenancy.outbox.relay._store_rounds import StoreView
+    from temporal_tenancy.outbox.relay.store_rounds import StoreView
 
 ROWS: Final = 100_000
 """How many messages, and how many dead letters, are counted by the scan, and after it in shares."""

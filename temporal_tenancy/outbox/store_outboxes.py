@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.errors import StoreMismatch
-from temporal_tenancy.outbox.relay._store_outbox import (
+from temporal_tenancy.outbox.relay.store_outbox import (
     StoreOutbox,
     store_outbox_database,
     stores_with_outboxes,

@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.core.stores import Store
 from temporal_tenancy.dead_letters import recording
 from temporal_tenancy.outbox import Relay
-from temporal_tenancy.outbox.relay import _store_rounds
-from temporal_tenancy.outbox.relay._store_outbox import (
+from temporal_tenancy.outbox.relay import store_rounds
+from temporal_tenancy.outbox.relay.store_outbox import (
     StoreOfTenant,
     StoreOutbox,
     stores_with_outboxes,
 )
-from temporal_tenancy.outbox.relay._store_rounds import StoreRounds
+from temporal_tenancy.outbox.relay.store_rounds import StoreRounds
 from temporal_tenancy.postgres import _store_entry as store_entry
 from temporal_tenancy.postgres import transactions
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
@@ -110,7 +110,7 @@ def _visit_the_next_tenants_store() -> None:
             for at, store in enumerate(found)
         ]
 
-    replace(_store_rounds, "stores_with_outboxes", next_ones)
+    replace(store_rounds, "stores_with_outboxes", next_ones)
 
 
 def _let_the_relay_compare_no_owner() -> None:

@@ -23,8 +23,8 @@ from temporal_tenancy.core.tasks import end_tasks
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay._store_outbox import Messages
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
+from temporal_tenancy.outbox.relay.store_outbox import Messages
 from temporal_tenancy.postgres.control_session import control_session
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseUnreachable
 

@@ -23,10 +23,10 @@ from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox.marks import Marks, failed
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT
-from temporal_tenancy.outbox.relay._store_outbox import Messages
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.relay.options import RelayOptions
 from temporal_tenancy.outbox.relay.starting import run_of_message
+from temporal_tenancy.outbox.relay.store_outbox import Messages
 from temporal_tenancy.outbox.work_off import work_off_job
 from temporal_tenancy.postgres.database_errors import LockHeld, StatementTimeout
 from temporal_tenancy.sdk.lookups import if_known

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.outbox.retries import LADDER, RetryLadder
 
@@ -39,3 +40,11 @@ class RelayOptions:
         timedelta(seconds=5),
     )
     ladder: RetryLadder = LADDER  # how often and when a message is retried
+
+    def __post_init__(self) -> None:
+        """Raises `ConfigurationError` for what would visit no store at all."""
+        if self.store_connections < 1:
+            raise ConfigurationError(
+                f"a relay needs a connection to visit tenants' databases, not "
+                f"{self.store_connections}. Give it store_connections=1 or more."
+            )

@@ -38,13 +38,6 @@ from temporal_tenancy.outbox.relay._age import alert_on_old_messages
 from temporal_tenancy.outbox.relay._listening import listen
 from temporal_tenancy.outbox.relay._mark_writer import LOCK_WAIT, MarkWriter, RelayMarking
 from temporal_tenancy.outbox.relay._quarantine import Quarantine
-from temporal_tenancy.outbox.relay._store_outbox import Look, Messages, StoreOutbox
-from temporal_tenancy.outbox.relay._store_rounds import (
-    ControlPlaneAway,
-    StoreMarks,
-    StoreRounds,
-    StoreView,
-)
 from temporal_tenancy.outbox.relay._upkeep import Upkeep
 from temporal_tenancy.outbox.relay.connections import relay_database
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
@@ -55,6 +48,13 @@ from temporal_tenancy.outbox.relay.starting import (
     ServerAway,
     job_of_message,
     start_unit,
+)
+from temporal_tenancy.outbox.relay.store_outbox import Look, Messages, StoreOutbox
+from temporal_tenancy.outbox.relay.store_rounds import (
+    ControlPlaneAway,
+    StoreMarks,
+    StoreRounds,
+    StoreView,
 )
 from temporal_tenancy.postgres.control_session import control_session
 from temporal_tenancy.postgres.database_errors import (

@@ -30,6 +30,8 @@ from temporal_tenancy.metrics import catalogue as of
 from temporal_tenancy.metrics import gauges as sources
 from temporal_tenancy.metrics._store import Store
 from temporal_tenancy.outbox import Relay
+from temporal_tenancy.outbox.inspection import Backlog
+from temporal_tenancy.outbox.relay.store_rounds import StoreView
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.ticks.schedules import ScheduledJob
 from tests.fixtures.jobs.relay_control import Control
@@ -75,6 +77,32 @@ async def test_messages_are_counted_by_why_they_wait(
         "suspended": 1,
     }
     assert 0 < found[of.OLDEST_DUE][()] < 60
+
+
+async def test_messages_in_databases_of_tenants_count_with_the_others(
+    database: Database, relay_database: Database, tenants: Tenants, admission: Admission
+) -> None:
+    for tenant in ("up", "down"):
+        await tenants.add(tenant, tenant, plan="standard")
+    await ask(database, "acme")
+    await admission.pause("down", "a test")
+    due = datetime.now(UTC) - timedelta(minutes=10)
+    views = [
+        StoreView("t_1", "up", Backlog("up", 5, 1, 2, due), 3, None, None),
+        StoreView("t_2", "down", Backlog("down", 7, 0, 0, due), 0, due, "it does not answer."),
+        StoreView("t_3", "new", None, 0, None, None),
+    ]
+    directory = ControlPlaneDirectory(relay_database)
+    found = await _outbox_gauges.of_outbox(relay_database, directory, views)
+    assert {reason: count for (reason,), count in found[of.MESSAGES].items() if count} == {
+        "due": 1 + 2,
+        "later": 3,
+        "retry": 1,
+        "processing": 2,
+        "paused": 7,
+    }
+    assert found[of.STORES] == {("answering",): 2, ("away",): 1}
+    assert 600 <= found[of.OLDEST_DUE][()] < 700
 
 
 async def test_an_empty_outbox_is_zeros(relay_database: Database) -> None:

@@ -96,7 +96,10 @@ async def test_a_database_of_its_own_needs_a_place_for_its_connection(
 async def test_a_tenants_messages_in_its_own_database_are_shown_moved_and_cancelled(
     starter: Starter, apart: Apart, tmp_path: Path
 ) -> None:
-    folder = {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
+    folder = {
+        "CONNECTIONS_URL": f"file://{tmp_path / 'connections'}",
+        "RELAY_DATABASE_URL": apart.urls.relay,
+    }
     await apart.add("acme", plan="enterprise")
     input = ("--tenant", "acme", "--input", '{"period": "2013-04"}')
     asked = await starter("enqueue", "billing.cycle", *input, "--json", **folder)
@@ -120,7 +123,10 @@ async def test_a_tenants_messages_in_its_own_database_are_shown_moved_and_cancel
 async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     starter: Starter, apart: Apart, tmp_path: Path
 ) -> None:
-    folder = {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
+    folder = {
+        "CONNECTIONS_URL": f"file://{tmp_path / 'connections'}",
+        "RELAY_DATABASE_URL": apart.urls.relay,
+    }
     await apart.add("acme", plan="enterprise")
     [name] = apart.names
     for role in ("tenant", "relay"):
@@ -139,7 +145,7 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     late = await starter("tenants", "add", "late", "--isolation", "database", **folder)
     assert late.code == 3
     assert late.err.startswith(f"StoreUnreachable: the store {apart.names[-1]} does not answer")
-    nobody = await starter("outbox", "list", "--json")
+    nobody = await starter("outbox", "list", "--json", RELAY_DATABASE_URL=apart.urls.relay)
     assert "no secret store is set" in nobody.document[0]["held_back"]
     said = listed["held_back"] + explained.err + check["message"] + late.err
     assert "s3cr3t" not in said

@@ -22,14 +22,14 @@ from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.outbox.inspection import Backlog
 from temporal_tenancy.outbox.relay._mark_writer import RelayMarking, RelayMarks, write_marks
-from temporal_tenancy.outbox.relay._store_outbox import (
+from temporal_tenancy.outbox.relay.options import RelayOptions
+from temporal_tenancy.outbox.relay.store_outbox import (
     Look,
     StoreOutbox,
     store_outbox_database,
     stores_with_outboxes,
     why_away,
 )
-from temporal_tenancy.outbox.relay.options import RelayOptions
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, LockHeld, StatementTimeout
 from temporal_tenancy.postgres.database_urls import database_url

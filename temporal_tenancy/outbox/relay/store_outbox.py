@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.errors import StoreMismatch
@@ -23,7 +23,7 @@ from temporal_tenancy.outbox.tables import (
 )
 from temporal_tenancy.postgres.control_session import SESSION_CONTROL
 from temporal_tenancy.postgres.database import Database
-from temporal_tenancy.postgres.database_errors import store_unreachable
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, store_unreachable
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, Installation
 from temporal_tenancy.postgres.library_text import library_text
@@ -210,4 +210,7 @@ def why_away(name: str, error: BaseException) -> str:
     """Returns why a store's outbox cannot be reached: a sentence with nothing of its URL."""
     if isinstance(error, StoreMismatch | ConnectionSecretMissing):
         return str(error)
-    return str(store_unreachable(name, f"does not answer ({type(error).__name__})"))
+    why = "does not answer the relay"
+    if not isinstance(error, DatabaseUnreachable | OperationalError):
+        why = f"cannot be used by the relay ({type(error).__name__})"
+    return str(store_unreachable(name, why))
