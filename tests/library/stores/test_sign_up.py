@@ -96,7 +96,6 @@ async def test_a_database_store_says_whose_it_is(
         ]
 
 
-@pytest.mark.parametrize("isolation", Isolation)
 async def test_signing_up_leaves_nothing_on_a_poolers_connection(
     preparation: Preparation,
     sign_up: SignUp,
@@ -113,6 +112,7 @@ async def test_signing_up_leaves_nothing_on_a_poolers_connection(
         assert reused.execute(timeout).fetchone() == direct.execute(timeout).fetchone()
 
 
+@pytest.mark.parametrize("isolation", Isolation)
 async def test_signing_up_takes_under_a_second_in_every_mode(
     preparation: Preparation,
     sign_up: SignUp,
