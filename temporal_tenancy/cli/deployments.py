@@ -85,7 +85,10 @@ async def ramp(
         TenancyError: the version, a tenant or the cohort is not possible; nothing has changed.
     """
     if (tenants is None) == (share is None):
-        raise typer.BadParameter("name the tenants with --tenants, or a part of all with --share.")
+        ending = "." if tenants is None else ", not both."
+        raise typer.BadParameter(
+            f"name the tenants with --tenants, or a part of all with --share{ending}"
+        )
     cohort = (
         Cohort(share=percentage(share, option="--share"))
         if share is not None

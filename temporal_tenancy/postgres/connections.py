@@ -11,7 +11,11 @@ from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, unreachable
-from temporal_tenancy.postgres.database_urls import CONNECT_TIMEOUT, database_url
+from temporal_tenancy.postgres.database_urls import (
+    CONNECT_TIMEOUT,
+    connect_arguments,
+    database_url,
+)
 from temporal_tenancy.postgres.installation import quoted
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.postgres.silent_servers import silence_watch
@@ -19,6 +23,11 @@ from temporal_tenancy.postgres.silent_servers import silence_watch
 APPLICATION_NAME: Final = "temporal-tenancy migrations"
 # An encoding that says nothing about its text: the driver then returns bytes for it.
 NO_ENCODING: Final = "SQL_ASCII"
+_OPTIONS: Final[dict[str, Any]] = {
+    "autocommit": True,
+    "connect_timeout": CONNECT_TIMEOUT,
+    "application_name": APPLICATION_NAME,
+}
 
 
 @contextmanager
@@ -37,10 +46,7 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
         raise unreachable(target, psycopg.OperationalError(reason))
     try:
         connection = psycopg.connect(
-            target.set(drivername="postgresql").render_as_string(hide_password=False),
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT,
-            application_name=APPLICATION_NAME,
+            **connect_arguments(target) | _OPTIONS,
         )
     except psycopg.OperationalError as error:
         if watch is not None and isinstance(error, psycopg.errors.ConnectionTimeout):
@@ -67,14 +73,11 @@ def connect(url: str) -> Iterator[psycopg.Connection[Any]]:  # rows are of many 
 
 async def answers_soon(url: str) -> bool:
     """As `answers`, for a task that a timeout cancels: then no thread goes on connecting."""
-    target = database_url(hidden(url)).set(drivername="postgresql")
+    target = database_url(hidden(url))
     connection = None
     try:
         connection = await psycopg.AsyncConnection.connect(
-            target.render_as_string(hide_password=False),
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT,
-            application_name=APPLICATION_NAME,
+            **connect_arguments(target) | _OPTIONS,
         )
     except psycopg.Error:
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -34,3 +34,12 @@ def database_url(url: str) -> URL:
             "Correct it."
         ) from None
     return parsed.set(drivername=DRIVER)
+
+
+def connect_arguments(target: URL) -> dict[str, Any]:
+    """Returns what psycopg connects with: the same as SQLAlchemy gives it.
+
+    A URL would not do: psycopg refuses one with a blank in the database's name.
+    """
+    _, arguments = target.get_dialect()().create_connect_args(target)
+    return dict(arguments)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import StoreRow
-from temporal_tenancy.postgres.database_urls import database_url
+from temporal_tenancy.postgres.database_urls import connect_arguments, database_url
 from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, quoted
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.stores.errors import ConnectionSecretMissing, StoreRefused, StoreUnreachable
@@ -17,6 +17,10 @@ from temporal_tenancy.stores.secrets import PLATFORM, ConnectionSecrets, secret_
 
 CONNECT_TIMEOUT: Final = 3  # seconds; a person waits, and there may be another store
 STATEMENT_TIMEOUT: Final = 3_000  # milliseconds
+_OPTIONS: Final[dict[str, Any]] = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "application_name": "temporal-tenancy stores",
+}
 
 
 async def give_to(
@@ -58,13 +62,9 @@ def _statement(schema: str, parameter: str) -> str:
 
 
 async def _send(name: str, url: str, values: dict[str, str]) -> str | None:
-    target = database_url(hidden(url)).set(drivername="postgresql")
+    target = database_url(hidden(url))
     try:
-        connection = await psycopg.AsyncConnection.connect(
-            target.render_as_string(hide_password=False),
-            connect_timeout=CONNECT_TIMEOUT,
-            application_name="temporal-tenancy stores",
-        )
+        connection = await psycopg.AsyncConnection.connect(**connect_arguments(target) | _OPTIONS)
         async with connection:
             # Local to the transaction: behind a pooler, another client gets the connection next.
             await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT}".encode())

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
 from temporal_tenancy.control_plane.admission import CHANNEL
-from temporal_tenancy.postgres.database_urls import CONNECT_TIMEOUT, KEEPALIVE_IDLE, database_url
+from temporal_tenancy.postgres.database_urls import (
+    CONNECT_TIMEOUT,
+    KEEPALIVE_IDLE,
+    connect_arguments,
+    database_url,
+)
 from temporal_tenancy.postgres.secret_texts import hidden
 
 AGAIN_AFTER: Final = (0.1, 0.5, 1.0, 5.0)  # seconds between attempts to connect; the last repeats
 TCP_USER_TIMEOUT: Final = 30_000  # ms that sent data may stay unacknowledged
+_OPTIONS: Final[dict[str, Any]] = {
+    "autocommit": True,
+    "connect_timeout": CONNECT_TIMEOUT,
+    "application_name": "temporal-tenancy relay (listening)",
+    "keepalives_idle": KEEPALIVE_IDLE,
+    "tcp_user_timeout": TCP_USER_TIMEOUT,
+}
 
 log: Final = logging.getLogger(__name__)
 
@@ -26,17 +38,12 @@ async def listen(url: str, wake: asyncio.Event) -> None:
     transaction pooler does not forward notifications.
     """
     url = hidden(url)
-    target = database_url(url).set(drivername="postgresql")
+    target = database_url(url)
     failed = 0
     while True:
         try:
             connection = await psycopg.AsyncConnection.connect(
-                target.render_as_string(hide_password=False),
-                autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT,
-                application_name="temporal-tenancy relay (listening)",
-                keepalives_idle=KEEPALIVE_IDLE,
-                tcp_user_timeout=TCP_USER_TIMEOUT,
+                **connect_arguments(target) | _OPTIONS,
             )
             async with connection:
                 await connection.execute(f"listen {CHANNEL}")

@@ -105,6 +105,9 @@ async def test_a_release_is_refused_halted_caught_up_promoted_and_taken_back(
         "leave the tenant out.\n"
     )
     share = refused(await starter("deployments", "ramp", "v3", "--share", "150%"), "UsageError")
+    doubled = ("--tenants", third, "--share", "1%")
+    assert "not both" in refused(await starter("deployments", "ramp", "v3", *doubled), "UsageError")
+    assert "not both" not in refused(await starter("deployments", "ramp", "v3"), "UsageError")
     assert "at most 100 %, and this is 150 %" in share
     for arguments in (("ramp", "v9", "--tenants", third), ("promote", "v9"), ("rollback", "v9")):
         unknown = refused(await starter("deployments", *arguments), "VersionUnknown")
