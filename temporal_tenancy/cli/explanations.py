@@ -25,7 +25,7 @@ from temporal_tenancy.cli._pending import waits_for
 from temporal_tenancy.cli._server_access import Temporal, control_plane, directory_of, temporal
 from temporal_tenancy.cli._waiting import problem_of
 from temporal_tenancy.cli.answers import Answer, address, facts, json_text, lines, when, whole
-from temporal_tenancy.cli.program import quoted, with_hint
+from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError, TenantUnknown
@@ -65,7 +65,7 @@ async def explain(workflow_id: str) -> Answer:
                 raise _unasked(findings, findings.unasked)
             if findings.store_away is not None:
                 raise NotReachable(
-                    f"{findings.store_away.message} The server has no run "
+                    f"{_with_hint(findings.store_away)} The server has no run "
                     f"{findings.workflow_id!r}, but whether it was requested is not known. Ask "
                     "again when the store answers."
                 )
@@ -154,11 +154,15 @@ async def _message(
             raise
         if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
             findings.waiting.append(
-                f"Whether it was requested is not known: {error.message} Until then no relay takes "
-                f"messages of {workflow_id.owner}."
+                f"Whether it was requested is not known: {_with_hint(error)} Until then no relay "
+                f"takes messages of {workflow_id.owner}."
             )
         findings.store_away = error
         return None
+
+
+def _with_hint(error: DatabaseProblem) -> str:
+    return message_with_hint(type(error).__name__, error.message)
 
 
 def _unasked(findings: Findings, error: Exception) -> Exception:

@@ -159,6 +159,9 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     assert late.err.startswith(f"StoreUnreachable: the store {apart.names[-1]} does not answer")
     nobody = await starter("outbox", "list", "--json", RELAY_DATABASE_URL=apart.urls.relay)
     assert "no secret store is set" in nobody.document[0]["held_back"]
+    unknown = await starter("explain", "acme/billing.cycle/2013-04")
+    assert unknown.code == 3
+    assert "Set CONNECTIONS_URL to the folder with the connections" in unknown.err
     said = listed["held_back"] + explained.err + check["message"] + late.err
     assert "s3cr3t" not in said
     assert "127.0.0.1" not in said
