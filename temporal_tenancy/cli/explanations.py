@@ -49,6 +49,7 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import input_of, started_event
+from temporal_tenancy.stores.errors import ConnectionSecretMissing
 from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.fan_out.workflows import SCHEDULED_TIME
 
@@ -153,10 +154,10 @@ async def _message(
         if tenant is None or tenant.isolation is Isolation.SHARED:
             raise
         if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
-            findings.waiting.append(
-                f"Whether it was requested is not known: {_with_hint(error)} Until then no relay "
-                f"takes messages of {workflow_id.owner}."
-            )
+            unknown = f"Whether it was requested is not known: {_with_hint(error)}"
+            if not isinstance(error, ConnectionSecretMissing):  # a relay may well have it
+                unknown += f" Until then no relay takes messages of {workflow_id.owner}."
+            findings.waiting.append(unknown)
         findings.store_away = error
         return None
 
