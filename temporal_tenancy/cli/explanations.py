@@ -28,7 +28,12 @@ from temporal_tenancy.cli.answers import Answer, address, facts, json_text, line
 from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
-from temporal_tenancy.core.errors import ConfigurationError, TenancyError, TenantUnknown
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    StoreMismatch,
+    TenancyError,
+    TenantUnknown,
+)
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
@@ -64,6 +69,8 @@ async def explain(workflow_id: str) -> Answer:
         if findings.run is None and findings.entry is None and findings.message is None:
             if findings.unasked is not None:
                 raise _unasked(findings, findings.unasked)
+            if isinstance(findings.store_away, StoreMismatch):
+                raise findings.store_away
             if findings.store_away is not None:
                 raise NotReachable(
                     f"{_with_hint(findings.store_away)} The server has no run "
@@ -149,7 +156,7 @@ async def _message(
     """Returns the message; where the tenant's own store does not answer, it says so."""
     try:
         return await explain_message(database, workflow_id)
-    except DatabaseProblem as error:
+    except (DatabaseProblem, StoreMismatch) as error:
         tenant = await directory_of(database).find(workflow_id.owner)
         if tenant is None or tenant.isolation is Isolation.SHARED:
             raise
@@ -162,7 +169,7 @@ async def _message(
         return None
 
 
-def _with_hint(error: DatabaseProblem) -> str:
+def _with_hint(error: DatabaseProblem | StoreMismatch) -> str:
     return message_with_hint(type(error).__name__, error.message)
 
 

@@ -141,6 +141,15 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     }
     await apart.add("acme", plan="enterprise")
     [name] = apart.names
+    rotated = re.sub(r":[^:@/]+@", ":0ld@", apart.postgres.urls(name).relay)
+    apart.secrets.put(f"{name}.relay", rotated)
+    [refused] = (await starter("outbox", "list", "--json", **folder)).document
+    assert refused["held_back"].startswith(f'the store "{name}" refuses the password or the role')
+    # As if the folder were another installation's: this is no store of that name.
+    apart.secrets.put(f"{name}.tenant", apart.urls.tenant)
+    elsewhere = await starter("explain", "acme/billing.cycle/2013-04", **folder)
+    assert elsewhere.err.startswith("StoreMismatch: "), elsewhere.err
+    assert elsewhere.code == 2
     for role in ("tenant", "relay"):
         apart.secrets.put(f"{name}.{role}", "postgresql://a:s3cr3t@127.0.0.1:1/x")
     [listed] = (await starter("outbox", "list", "--json", **folder)).document
