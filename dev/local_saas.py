@@ -26,6 +26,7 @@ from dev.devstack.stack import Stack
 from dev.devstack.started import Started
 from dev.sample_data.load import load_airlines
 from temporal_tenancy import Database
+from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets
 
 HERE: Final = Path(__file__).parents[1]
 WORKER_STOP_SECONDS: Final = 40.0  # longer than the time that running activities get to finish
@@ -106,9 +107,14 @@ def starter_text(
 def runtime_database(stack: Stack) -> Database:
     """Returns the stack's database, with engines for the runtime roles."""
     addresses = stack.runtime_environment()
+    folder = addresses.get("CONNECTIONS_URL")
+    connections = (
+        None if folder is None else FileConnectionSecrets.from_url(folder, "CONNECTIONS_URL")
+    )
     return Database(
         tenant_url=addresses["TENANT_DATABASE_URL"],
         platform_url=addresses["PLATFORM_DATABASE_URL"],
+        stores=lambda made: ControlPlaneStores(made, connections),
     )
 
 

@@ -24,6 +24,16 @@ HINTS: Final = Hints(
             "this process has no database for tenants": "Set TENANT_DATABASE_URL.",
             "this process has no control plane database": "Set PLATFORM_DATABASE_URL.",
         },
+        "ConnectionSecretMissing": {
+            "this process has no secret store": (
+                "Set CONNECTIONS_URL to the folder with the connections, as file:///folder."
+            ),
+        },
+        "StoreRefused": {
+            "the connection of a store in a database of its own is kept in a secret store": (
+                "Set CONNECTIONS_URL to file:///folder, which is made with the first connection."
+            ),
+        },
     },
 )
 

@@ -66,11 +66,16 @@ class Connections:
         self._make_plugin = make_plugin
         self._installation = installation
         self._secrets = secrets
+        self._has_own_directory = False  # as far as a plugin has said
         self._tenant, self._platform = tenant, platform
 
     def plugin(self) -> TenancyPluginBase:
         """Returns a plugin, for what it says about the application."""
-        return self._make_plugin(self._engines("temporal-tenancy"))
+        made = self._make_plugin(self._engines("temporal-tenancy"))
+        self._has_own_directory = made.directory is not None and not isinstance(
+            made.directory.directory, ControlPlaneDirectory
+        )
+        return made
 
     def directory(self, database: Database) -> TenantDirectory:
         """Returns the plugin's directory, without its cache; without one, the library's own."""
@@ -90,12 +95,15 @@ class Connections:
             return await connect_temporal([plugin])
 
     def _engines(self, name: str) -> Database:
+        # The control plane knows where each tenant's rows are, if it has the tenants. Without a
+        # secret store a tenant with a database of its own is refused.
+        knows_stores = self._secrets is not None or not self._has_own_directory
         return Database(
             tenant_url=self._tenant.url,
             platform_url=self._platform.url,
             application_name=name,
             installation=self._installation,
-            stores=None if self._secrets is None else self._stores,
+            stores=self._stores if knows_stores else None,
         )
 
     def _stores(self, database: Database) -> StoreDirectory:

@@ -13,6 +13,7 @@ from temporal_tenancy.cli.answers import Problem
 from temporal_tenancy.control_plane.tables import DeadLetterRow, LedgerState
 from temporal_tenancy.core.errors import (
     InvalidPayload,
+    StoreMismatch,
     TenantInvalid,
     TenantMismatch,
     TenantMissing,
@@ -59,7 +60,8 @@ class Findings:
     message: dict[str, Any] | None = None  # in the outbox
     letter: DeadLetterRow | None = None
     unasked: Exception | None = None  # why the control plane could not be asked
-    store_away: DatabaseProblem | None = None  # why the tenant's own store could not be asked
+    # Why the tenant's own store could not be asked:
+    store_away: DatabaseProblem | StoreMismatch | None = None
 
     @property
     def is_paused(self) -> bool:

@@ -31,6 +31,12 @@ _HINTS: Final = {
         "the store of ": '"{program} migrate --status" shows how far it is, and why.',
     },
     "NoStoreFree": {
+        "no prepared schema store in the region (?P<region>[A-Za-z0-9_-]+) is free for ": (
+            '"{program} stores add --region {region}" prepares one.'
+        ),
+        "no prepared database store in the region (?P<region>[A-Za-z0-9_-]+) is free for ": (
+            '"{program} stores add --isolation database --region {region}" prepares one.'
+        ),
         "no prepared schema store": '"{program} stores add" prepares one.',
         "no prepared database store": '"{program} stores add --isolation database" prepares one.',
     },

@@ -11,10 +11,12 @@ from temporal_tenancy.cli._server_access import directory_of
 from temporal_tenancy.cli._suspensions import suspension_reasons
 from temporal_tenancy.cli.answers import when
 from temporal_tenancy.cli.program import current_application, message_with_hint, quoted
+from temporal_tenancy.core.directory import Tenant
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.jobs import Job, registry
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.outbox import MessageStatus, OutboxMessage
+from temporal_tenancy.core.stores import Isolation
+from temporal_tenancy.outbox import MessageStatus, OutboxMessage, RelayOptions
 from temporal_tenancy.outbox.inspection import find_message
 from temporal_tenancy.outbox.relay import admission
 from temporal_tenancy.outbox.relay.admission import NOTHING
@@ -62,15 +64,27 @@ async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
     if message.scheduled_at > datetime.now(UTC):
         start = "It is retried" if message.attempts else "It starts"
         reasons.append(f"{start} at {when(message.scheduled_at)}.")
-    reasons += await _held_back(database, message.tenant_id, registry.get(message.job))
+    tenant = await directory_of(database).find(message.tenant_id)
+    reasons += await _held_back(database, message.tenant_id, tenant, registry.get(message.job))
     problem = await relays_directory_problem()
     if problem is not None:
         reasons.append(f"No relay can take it: {problem}")
-    return reasons or ["It waits for a relay, which takes it within a second if one runs."]
+    return reasons or [_nothing_but_a_relay(tenant)]
 
 
-async def _held_back(database: Database, tenant_id: str, job: Job | None) -> list[str]:
-    tenant = await directory_of(database).find(tenant_id)
+def _nothing_but_a_relay(tenant: Tenant | None) -> str:
+    if tenant is None or tenant.isolation is not Isolation.DATABASE:
+        return "It waits for a relay, which takes it within a second if one runs."
+    seconds = f"{RelayOptions().store_poll.total_seconds():g}"
+    return (
+        f"It waits for a relay, which looks at {tenant.id}'s own database every {seconds} s, or as "
+        "often as its store_poll says."
+    )
+
+
+async def _held_back(
+    database: Database, tenant_id: str, tenant: Tenant | None, job: Job | None
+) -> list[str]:
     async with database.platform_session("explain a message") as session:
         decision = (await admission.decisions(session, [tenant_id])).get(tenant_id, NOTHING)
         running = (await admission.in_flight(session, [tenant_id])).get(tenant_id, 0)

@@ -25,7 +25,7 @@ from temporal_tenancy.stores.drift import (
     schema_of,
     version_tables,
 )
-from temporal_tenancy.stores.errors import reason_of
+from temporal_tenancy.stores.errors import reason_at_store, reason_of
 from temporal_tenancy.stores.given import versions_of_given
 from temporal_tenancy.stores.secrets import PLATFORM, secret_name
 from temporal_tenancy.stores.waves import StoreMigration, Waves
@@ -96,7 +96,7 @@ async def _drift(application: Application, url: str, stores: Sequence[StoreMigra
                 there = await application.connections.url(secret_name(name, PLATFORM))
                 found[name] = await asyncio.to_thread(_elsewhere, application, there, made)
             except (DatabaseProblem, ConfigurationError, psycopg.Error) as error:
-                silent.append(f"{name} was not looked at: {reason_of(error)}.")
+                silent.append(f"{name} was not looked at: {reason_at_store(error)}.")
 
     if application.connections is not None:
         await asyncio.gather(*map(ask, databases))

@@ -25,10 +25,15 @@ from temporal_tenancy.cli._pending import waits_for
 from temporal_tenancy.cli._server_access import Temporal, control_plane, directory_of, temporal
 from temporal_tenancy.cli._waiting import problem_of
 from temporal_tenancy.cli.answers import Answer, address, facts, json_text, lines, when, whole
-from temporal_tenancy.cli.program import quoted, with_hint
+from temporal_tenancy.cli.program import message_with_hint, quoted, with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import DeadLetterRow, DeadLetterState, LedgerState
-from temporal_tenancy.core.errors import ConfigurationError, TenancyError, TenantUnknown
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    StoreMismatch,
+    TenancyError,
+    TenantUnknown,
+)
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import Job, registry
@@ -49,6 +54,7 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
 from temporal_tenancy.sdk.lookups import if_known
 from temporal_tenancy.sdk.taken_ids import input_of, started_event
+from temporal_tenancy.stores.errors import ConnectionSecretMissing
 from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.fan_out.workflows import SCHEDULED_TIME
 
@@ -63,9 +69,11 @@ async def explain(workflow_id: str) -> Answer:
         if findings.run is None and findings.entry is None and findings.message is None:
             if findings.unasked is not None:
                 raise _unasked(findings, findings.unasked)
+            if isinstance(findings.store_away, StoreMismatch):
+                raise findings.store_away
             if findings.store_away is not None:
                 raise NotReachable(
-                    f"{findings.store_away.message} The server has no run "
+                    f"{_with_hint(findings.store_away)} The server has no run "
                     f"{findings.workflow_id!r}, but whether it was requested is not known. Ask "
                     "again when the store answers."
                 )
@@ -148,17 +156,21 @@ async def _message(
     """Returns the message; where the tenant's own store does not answer, it says so."""
     try:
         return await explain_message(database, workflow_id)
-    except DatabaseProblem as error:
+    except (DatabaseProblem, StoreMismatch) as error:
         tenant = await directory_of(database).find(workflow_id.owner)
         if tenant is None or tenant.isolation is Isolation.SHARED:
             raise
         if findings.run is None or findings.run.status is WorkflowExecutionStatus.RUNNING:
-            findings.waiting.append(
-                f"Whether it was requested is not known: {error.message} Until then no relay takes "
-                f"messages of {workflow_id.owner}."
-            )
+            unknown = f"Whether it was requested is not known: {_with_hint(error)}"
+            if not isinstance(error, ConnectionSecretMissing):  # a relay may well have it
+                unknown += f" Until then no relay takes messages of {workflow_id.owner}."
+            findings.waiting.append(unknown)
         findings.store_away = error
         return None
+
+
+def _with_hint(error: DatabaseProblem | StoreMismatch) -> str:
+    return message_with_hint(type(error).__name__, error.message)
 
 
 def _unasked(findings: Findings, error: Exception) -> Exception:

@@ -12,7 +12,7 @@ from temporal_tenancy.cli._arguments import percentage
 from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli.answers import Answer, lines, table
 from temporal_tenancy.control_plane.plans import PlanChanges, Plans
-from temporal_tenancy.core.directory import Plan
+from temporal_tenancy.core.directory import LIMIT_MAX, LIMIT_MIN, Plan
 from temporal_tenancy.core.words import duration
 
 NOTHING: Final = "none"
@@ -84,7 +84,13 @@ def _seconds(text: str, option: str) -> timedelta | None:
         seconds = math.nan
     if not abs(seconds) < timedelta.max.total_seconds():  # nor for what is no number
         raise typer.BadParameter(f"it is a number of seconds, or {NOTHING}.", param_hint=option)
-    return timedelta(seconds=seconds)
+    limit = timedelta(seconds=seconds)
+    if not LIMIT_MIN <= limit <= LIMIT_MAX:
+        least, most = LIMIT_MIN.total_seconds(), LIMIT_MAX.total_seconds()
+        raise typer.BadParameter(
+            f"it is {least:g} to {most:,.0f} seconds, or {NOTHING}.", param_hint=option
+        )
+    return limit
 
 
 def _cells(plan: Plan) -> tuple[object, ...]:

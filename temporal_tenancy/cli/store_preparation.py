@@ -16,7 +16,7 @@ from temporal_tenancy.stores.preparation import Preparation
 
 
 async def add(
-    name: str | None, isolation: str, *, region: str | None, count: int, variable: str | None
+    name: str | None, isolation: str | None, *, region: str | None, count: int, variable: str | None
 ) -> Answer:
     """Prepares stores, one after the other; an error keeps those before it.
 
@@ -25,7 +25,7 @@ async def add(
         StoreRefused, StoreExists: the store cannot be made like that.
         StorePreparationFailed: a migration failed, or the owner lacks a right.
     """
-    wanted = one_of(Isolation, isolation, "--isolation")
+    wanted = None if isolation is None else one_of(Isolation, isolation, "--isolation")
     if count > 1 and (name is not None or variable is not None):
         raise typer.BadParameter(
             "several stores have no name or database in common.", param_hint="--count"
@@ -35,6 +35,9 @@ async def add(
     at = None if variable is None else _url(variable)
     made: list[str] = []
     with application.reaching():
+        if wanted is None:  # one that is being prepared goes on as it began
+            begun = None if name is None else preparation.begun(name)
+            wanted = begun or Isolation.SCHEMA
         for number in range(count):
             made.append(preparation.prepare(wanted, name=name, region=region, at=at))
             if count > 1:

@@ -21,8 +21,8 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from temporalio import workflow
 
-from temporal_tenancy.core.directory import plan_of_this_activity, record_of_this_activity
-from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing, StoreUnsupported
+from temporal_tenancy.core.directory import plan_of_this_activity
+from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.core.scope import (
     PlatformScope,
     TenantScope,
@@ -40,6 +40,7 @@ from temporal_tenancy.postgres._connection_shares import ConnectionShares
 from temporal_tenancy.postgres._engines import make_engine, pool_of, shares_of
 from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
 from temporal_tenancy.postgres._servers import Server
+from temporal_tenancy.postgres._shared_only import SharedOnly
 from temporal_tenancy.postgres._store_engines import StoreEngines
 from temporal_tenancy.postgres._transaction_clock import transaction_clock
 from temporal_tenancy.postgres.control_session import SESSION_CONTROL
@@ -157,6 +158,7 @@ class Database:
         if callable(stores):
             stores = stores(self)
         self._stores = None if stores is None else StoreEngines(stores, self._tenants)
+        self._shared_only = SharedOnly(None if platform_url is None else self.platform_session)
         _open.add(self)
 
     def _tenants(self, url: URL, server: Server | None = None) -> AsyncEngine:
@@ -205,7 +207,7 @@ class Database:
         refuse_workflow_code()
         tenant = current_tenant()
         if self._stores is None:
-            _require_shared(tenant)
+            await self._shared_only.require(tenant)
         store = None if self._stores is None else await self._stores.store_of(tenant)
         engine = None
         if self._stores is not None and store is not None:
@@ -316,15 +318,6 @@ def _use(shares: ConnectionShares, count_open: int) -> PoolUse:
         waiting=sum(shares.waiting.values()),
         open=count_open,
     )
-
-
-def _require_shared(tenant: str) -> None:
-    record = record_of_this_activity()
-    if record is not None and record.id == tenant and record.isolation is not Isolation.SHARED:
-        raise StoreUnsupported(
-            f'the rows of tenant {tenant} are in the store "{record.store}", and this process '
-            "knows the shared tables alone. Give its Database stores=ControlPlaneStores(…)."
-        )
 
 
 PLATFORM: Final = "the platform"

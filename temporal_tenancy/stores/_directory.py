@@ -143,8 +143,13 @@ class ControlPlaneStores:
 
     async def _url(self, secret: str) -> str:
         if self.secrets is None:
-            raise ConnectionSecretMissing(
-                f'this process has no secret store, and the connection "{secret}" is in one. '
-                "Give its ControlPlaneStores secrets=."
-            )
+            raise ConnectionSecretMissing(no_secret_store(secret))
         return hidden(await self.secrets.url(secret_name(secret, TENANT)))
+
+
+def no_secret_store(secret: str) -> str:
+    """Returns why a process without a secret store does not reach a tenant's database."""
+    return (
+        f'this process has no secret store, and the connection "{secret}" is in one. Give it one, '
+        "such as a folder."
+    )

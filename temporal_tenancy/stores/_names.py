@@ -11,6 +11,7 @@ from temporal_tenancy.core.stores import SHARED_STORE
 from temporal_tenancy.stores.errors import StoreRefused, StoreUnknown
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_REGION: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 def new_name() -> str:
@@ -24,6 +25,15 @@ def require_name(name: str) -> None:
         raise StoreRefused(
             f"{printable(name)!r} cannot be the name of a store. Use up to 63 of a-z, 0-9 and _, "
             f'beginning with a letter, and neither pg_ at the beginning nor "{SHARED_STORE}".'
+        )
+
+
+def require_region(region: str | None) -> None:
+    """Raises `StoreRefused` for what cannot be the name of a region; None: no region."""
+    if region is not None and not _REGION.fullmatch(region):
+        raise StoreRefused(
+            f"{printable(region)!r} cannot be the name of a region. Use up to 63 of a-z, A-Z, 0-9, "
+            "_ and -, such as eu-west-1, or leave it out."
         )
 
 

@@ -72,3 +72,10 @@ def reason_of(error: Exception) -> str:
     words = str(message or getattr(cause, "message", None) or cause).strip()
     first = printable(words.splitlines()[0].rstrip(".")) if words else ""
     return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
+
+
+def reason_at_store(error: Exception) -> str:
+    """Returns why a store in another database did not answer, with nothing of its URL."""
+    if isinstance(error, DatabaseUnreachable):
+        return f"{type(error).__name__}: it does not answer, or refuses the login"
+    return reason_of(error)

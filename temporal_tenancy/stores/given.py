@@ -21,7 +21,7 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, Installation
 from temporal_tenancy.postgres.migrations import revisions_at
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
-from temporal_tenancy.stores.errors import reason_of
+from temporal_tenancy.stores.errors import reason_at_store
 from temporal_tenancy.stores.secrets import PLATFORM, ConnectionSecrets, secret_name
 
 AT_ONCE: Final = 8  # databases that are asked at the same time
@@ -59,7 +59,7 @@ async def versions_of_given(
                     revisions_at, url, (*LIBRARY, *application), installation=installation
                 )
             except (DatabaseProblem, ConfigurationError, psycopg.Error) as error:
-                return reason_of(error)
+                return reason_at_store(error)
 
     return dict(zip(names, await asyncio.gather(*map(ask, names)), strict=True))
 

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.connections import connect
@@ -19,7 +20,7 @@ from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.stores import _database_stores as database_stores
 from temporal_tenancy.stores import _schema_stores as schema_stores
-from temporal_tenancy.stores._names import new_name, require_name, unknown_store
+from temporal_tenancy.stores._names import new_name, require_name, require_region, unknown_store
 from temporal_tenancy.stores.errors import (
     StoreExists,
     StoreInUse,
@@ -90,13 +91,18 @@ class Preparation:
             StoreRefused: the store cannot be made like that.
             StoreExists: the name, the schema or the database is taken.
             StorePreparationFailed: a migration failed, or the owner lacks a right.
+            ConfigurationError: `at` is no PostgreSQL URL.
             DatabaseUnreachable: a server did not answer.
         """
         isolation = Isolation(isolation)
         self._require(isolation, at)
+        require_region(region)
         name = new_name() if name is None else name
         require_name(name)
         at = hidden(at)
+        if at is not None:
+            with connect(at):  # before there is a row of a store that cannot be
+                pass
         with connect(self.owner_url) as owner:
             there = self._there(owner)
             is_new = self._register(owner, there, name, isolation, region)
@@ -118,6 +124,16 @@ class Preparation:
             }
             owner.execute(_statement(_READY, there), {"name": name, "versions": Jsonb(versions)})
         return name
+
+    def begun(self, name: str) -> Isolation | None:
+        """Returns the isolation of the store `name`, prepared or not; None if there is none.
+
+        Raises `DatabaseUnreachable` if the server does not answer.
+        """
+        with connect(self.owner_url) as owner:
+            find = _statement(_FIND, self._there(owner))
+            found = owner.execute(find, {"name": name}).fetchone()
+        return None if found is None else Isolation(found[0])
 
     def remove(self, name: str) -> None:
         """Drops a store that has no tenant: its schema and role, or the database made for it.
@@ -147,7 +163,7 @@ class Preparation:
                 except psycopg.Error as error:
                     raise _failed(name, error, "removed") from error
                 if found[0] == Isolation.DATABASE and self.secrets is None:
-                    raise StoreRefused(_NO_SECRETS)
+                    raise StoreRefused(NO_SECRETS)
                 owner.execute(_statement(_DELETE, there), {"name": name})
             if found[0] == Isolation.DATABASE:
                 try:
@@ -173,7 +189,7 @@ class Preparation:
                 )
             return
         if self.secrets is None:
-            raise StoreRefused(_NO_SECRETS)
+            raise StoreRefused(NO_SECRETS)
         if self.tenant_url is None or self.platform_url is None:
             raise StoreRefused(
                 "a store's database is reached with the logins of the runtime roles. Give the "
@@ -214,6 +230,11 @@ class Preparation:
                     f"the store {name} is being prepared as a {found[0]}. Go on with that, or "
                     "remove it."
                 )
+            elif region is not None and region != found[2]:
+                raise StoreRefused(
+                    f"the store {name} is being prepared in {printable(found[2] or 'no region')}. "
+                    "Go on without a region, or remove it."
+                )
         return found is None
 
     def _make_database(self, name: str, at: str | None) -> None:
@@ -235,7 +256,7 @@ class Preparation:
                 self.secrets.put(secret_name(name, role), there)
 
 
-_NO_SECRETS: Final = (
+NO_SECRETS: Final = (
     "the connection of a store in a database of its own is kept in a secret store, and none is "
     "set. Give the application one, such as a folder."
 )

@@ -17,7 +17,7 @@ from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.stores._identity import give_to
-from temporal_tenancy.stores._names import unknown_store
+from temporal_tenancy.stores._names import require_region, unknown_store
 from temporal_tenancy.stores.errors import (
     ConnectionSecretMissing,
     NoStoreFree,
@@ -105,12 +105,13 @@ class SignUp:
         Raises:
             StoreUnknown: there is no such store.
             StoreNotReady, StoreDraining, StoreFull: the store takes no tenant.
-            StoreRefused: it has another isolation, or is in another region.
+            StoreRefused: it has another isolation or region, or `region` cannot be one.
             NoStoreFree: no prepared store fits.
             StoreUnreachable: the store, or each one that fits, does not answer.
             ConnectionSecretMissing: the secret store lacks the store's connection.
             TenancyError: as for `Tenants.add`.
         """
+        require_region(region)
         new = NewTenant(tenant_id, plan, region)
 
         async def place(session: AsyncSession) -> tuple[Isolation, str | None]:

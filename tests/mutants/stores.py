@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from temporal_tenancy.cli import _environment
 from temporal_tenancy.core.stores import Store
 from temporal_tenancy.dead_letters import recording
 from temporal_tenancy.outbox import Relay
@@ -23,11 +24,14 @@ from temporal_tenancy.postgres import _store_entry as store_entry
 from temporal_tenancy.postgres import transactions
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
 from temporal_tenancy.postgres._servers import Server
+from temporal_tenancy.postgres._shared_only import SharedOnly
 from temporal_tenancy.postgres._store_engines import StoreEngines
+from temporal_tenancy.postgres.database import Database
 from tests.mutants.mutant import Mutant, replace
 
 STORES: Final = "tests/library/postgres/test_stores.py"
 OUTBOXES: Final = "tests/library/outbox/test_store_outboxes.py"
+DOORS: Final = "tests/library/stores/test_doors_without_stores.py"
 CONNECTIONS: Final = "tests/library/postgres/test_store_connections.py"
 
 
@@ -98,6 +102,16 @@ def _keep_the_old_url() -> None:
 
 def _take_any_tenant() -> None:
     replace(transactions, "record_of_this_activity", lambda: None)
+
+
+def _ask_for_no_store() -> None:
+    async def require(self: SharedOnly, tenant: str) -> None: ...
+
+    replace(SharedOnly, "require", require)
+
+
+def _give_commands_no_stores() -> None:
+    replace(_environment, "Database", lambda **given: Database(**{**given, "stores": None}))
 
 
 def _visit_the_next_tenants_store() -> None:
@@ -199,6 +213,18 @@ STORE_FAULTS: Final = [
         "a connection of the application's own is used for a tenant with a store",
         (f"{CONNECTIONS}::test_a_connection_of_ones_own_is_not_used_for_a_tenant_with_a_store",),
         seed=_take_any_tenant,
+    ),
+    Mutant(
+        "shared-for-all",
+        "a process that knows no stores works in the shared tables for every tenant",
+        (f"{DOORS}::test_a_tenant_with_a_store_is_never_in_the_shared_tables",),
+        seed=_ask_for_no_store,
+    ),
+    Mutant(
+        "commands-without-stores",
+        "the commands of an application know no stores",
+        (f"{DOORS}::test_a_tenant_with_a_store_is_never_in_the_shared_tables",),
+        seed=_give_commands_no_stores,
     ),
     Mutant(
         "relay-at-the-next-store",

@@ -26,7 +26,10 @@ def add(
             show_default="a random one",
         ),
     ] = None,
-    isolation: Annotated[str, typer.Option(help="schema or database.")] = "schema",
+    isolation: Annotated[
+        str | None,
+        typer.Option(help="schema or database.", show_default="schema, or as it began"),
+    ] = None,
     region: Annotated[str | None, typer.Option(help="Where it is, for placing tenants.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many to prepare.")] = 1,
     at: Annotated[

@@ -206,11 +206,16 @@ def store_outbox_database(
     )
 
 
+_REFUSED: Final = ("authentication failed", "no password supplied")  # as the server says it
+
+
 def why_away(name: str, error: BaseException) -> str:
     """Returns why a store's outbox cannot be reached: a sentence with nothing of its URL."""
     if isinstance(error, StoreMismatch | ConnectionSecretMissing):
         return str(error)
     why = "does not answer the relay"
-    if not isinstance(error, DatabaseUnreachable | OperationalError):
+    if any(words in str(error) for words in _REFUSED):
+        why = "refuses the password or the role of the relay's URL"
+    elif not isinstance(error, DatabaseUnreachable | OperationalError):
         why = f"cannot be used by the relay ({type(error).__name__})"
     return str(store_unreachable(name, why))

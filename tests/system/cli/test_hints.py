@@ -27,6 +27,8 @@ from temporal_tenancy.core.tenant_state import refusal, unknown
 from temporal_tenancy.dead_letters.replaying import InputForgotten, replay
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.sdk.fairness import Fairness
+from temporal_tenancy.stores._directory import no_secret_store
+from temporal_tenancy.stores.preparation import NO_SECRETS
 from temporal_tenancy.testing import make_tenant
 from tests.fixtures.jobs import hops  # noqa: F401  # known once they are imported
 from tests.library.dead_letters.test_dead_letter_recording import rows
@@ -48,6 +50,24 @@ OFF = ServerCheck(holds=False, message="", checked_at=datetime.now(UTC)).off_sen
         (refused(TenantStatus.SUSPENDED), '"starter.py tenants resume acme" does so.'),
         (unknown("nobody").sentence, '"starter.py tenants list" shows who there is.'),
         (OFF, 'Then "starter.py doctor" tries again.'),
+        (
+            "NoStoreFree: no prepared schema store in the region eu is free for acme. Prepare one, "
+            "and try again.",
+            '"starter.py stores add --region eu" prepares one.',
+        ),
+        (
+            "NoStoreFree: no prepared database store in the region eu_2 is free for acme. "
+            "Prepare one, and try again.",
+            '"starter.py stores add --isolation database --region eu_2" prepares one.',
+        ),
+        (
+            f"ConnectionSecretMissing: {no_secret_store('t_1')}",
+            "Set CONNECTIONS_URL to the folder with the connections, as file:///folder.",
+        ),
+        (
+            f"StoreRefused: {NO_SECRETS}",
+            "Set CONNECTIONS_URL to file:///folder, which is made with the first connection.",
+        ),
     ],
 )
 @pytest.mark.parametrize("lead", ["", "was skipped: "])

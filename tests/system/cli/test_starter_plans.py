@@ -36,7 +36,9 @@ async def test_a_plan_is_changed_and_listed(starter: Starter) -> None:
         (("free", "--cap", "0"), "it is a number of jobs, or none."),
         (("free", "--idle-timeout", "soon"), "it is a number of seconds, or none."),
         (("free", "--idle-timeout", "inf"), "it is a number of seconds, or none."),
-        (("free", "--idle-timeout", "0"), "PlanRefused: the plan free stays as it is."),
+        (("free", "--idle-timeout", "0"), "it is 0.001 to 2,073,600 seconds, or none."),
+        (("free", "--idle-timeout", "2073601"), "it is 0.001 to 2,073,600 seconds, or none."),
+        (("free", "--weight", "0"), "PlanRefused: the plan free stays as it is."),
         (("free", "--weight", "nan"), "PlanRefused: the plan free stays as it is."),
     ],
 )

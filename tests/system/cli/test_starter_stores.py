@@ -79,6 +79,7 @@ async def test_a_database_of_its_own_needs_a_place_for_its_connection(
     prepare = ("stores", "add", "t_own", "--isolation", "database")
     refused = await starter(*prepare, **owners)
     assert (refused.code, refused.err.partition(":")[0]) == (2, "StoreRefused")
+    assert "Set CONNECTIONS_URL to file:///folder" in refused.err
     variables = owners | {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
     failed = await starter(*prepare, **variables)  # the owner may not create databases
     assert failed.code == 1
@@ -86,8 +87,16 @@ async def test_a_database_of_its_own_needs_a_place_for_its_connection(
     given = ("--database-url-from", "STORE_URL")
     missing = await starter(*prepare, *given, **variables)
     assert missing.code == 2
-    made = await starter(*prepare, *given, **variables, STORE_URL=other_database.owner)
+    there = {"STORE_URL": other_database.owner}
+    elsewhere = await starter(
+        "stores", "add", "t_own", "--region", "us", *given, **variables, **there
+    )
+    assert elsewhere.code == 2
+    # As the first failure said: it goes on as the database that it was.
+    go_on = ("stores", "add", "t_own", "--json")
+    made = await starter(*go_on, *given, **variables, **there)
     assert made.code == 0, made.err
+    assert made.document == [{"name": "t_own", "isolation": "database", "region": None}]
     tenant = await starter("tenants", "add", "acme", "--isolation", "database", **variables)
     assert tenant.code == 0, tenant.err
     assert (await starter("stores", "show", "t_own")).out.count("acme") == 1
@@ -108,6 +117,9 @@ async def test_a_tenants_messages_in_its_own_database_are_shown_moved_and_cancel
     [listed] = (await starter("outbox", "list", "--json", **folder)).document
     assert (listed["tenant_id"], listed["pending"], listed["held_back"]) == ("acme", 1, None)
     assert [each["id"] for each in listed["messages"]] == [message]
+    waits = await starter("explain", "acme/billing.cycle/2013-04", "--json", **folder)
+    [why] = waits.document["waiting_for"]
+    assert why.startswith("It waits for a relay, which looks at acme's own database every 2 s, or")
     time = ("--at", "2090-01-01T00:00:00Z")
     moved = await starter("outbox", "reschedule", message, *time, "--json", **folder)
     assert moved.document["tenant_id"] == "acme", moved.err
@@ -129,6 +141,15 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     }
     await apart.add("acme", plan="enterprise")
     [name] = apart.names
+    rotated = re.sub(r":[^:@/]+@", ":0ld@", apart.postgres.urls(name).relay)
+    apart.secrets.put(f"{name}.relay", rotated)
+    [refused] = (await starter("outbox", "list", "--json", **folder)).document
+    assert refused["held_back"].startswith(f'the store "{name}" refuses the password or the role')
+    # As if the folder were another installation's: this is no store of that name.
+    apart.secrets.put(f"{name}.tenant", apart.urls.tenant)
+    elsewhere = await starter("explain", "acme/billing.cycle/2013-04", **folder)
+    assert elsewhere.err.startswith("StoreMismatch: "), elsewhere.err
+    assert elsewhere.code == 2
     for role in ("tenant", "relay"):
         apart.secrets.put(f"{name}.{role}", "postgresql://a:s3cr3t@127.0.0.1:1/x")
     [listed] = (await starter("outbox", "list", "--json", **folder)).document
@@ -147,6 +168,9 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     assert late.err.startswith(f"StoreUnreachable: the store {apart.names[-1]} does not answer")
     nobody = await starter("outbox", "list", "--json", RELAY_DATABASE_URL=apart.urls.relay)
     assert "no secret store is set" in nobody.document[0]["held_back"]
+    unknown = await starter("explain", "acme/billing.cycle/2013-04")
+    assert unknown.code == 3
+    assert "Set CONNECTIONS_URL to the folder with the connections" in unknown.err
     said = listed["held_back"] + explained.err + check["message"] + late.err
     assert "s3cr3t" not in said
     assert "127.0.0.1" not in said
@@ -159,6 +183,11 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
         (("stores", "add", "--isolation", "shared"), "StoreRefused: the shared store is"),
         (("stores", "add", "t_one", "--count", "2"), "several stores have no name"),
         (("stores", "add", "T"), "StoreRefused: 'T' cannot be the name of a store."),
+        (("stores", "add", "--region", ""), "'' cannot be the name of a region."),
+        (
+            ("tenants", "add", "acme", "--isolation", "schema", "--region", "e\tu"),
+            "cannot be the name of a region.",
+        ),
         (("stores", "list", "--state", "full"), "'full' is none of preparing"),
         (("stores", "drain", "t_none"), "StoreUnknown: there is no store t_none."),
         (
@@ -175,6 +204,20 @@ async def test_bad_input_is_one_sentence(
     assert said.code == 2
     assert sentence in said.err
     assert len(said.err.strip().splitlines()) == 1
+
+
+async def test_a_database_that_is_not_there_makes_no_store(
+    starter: Starter, owners: dict[str, str], tmp_path: Path
+) -> None:
+    prepare = ("stores", "add", "t_far", "--isolation", "database", "--database-url-from", "FAR")
+    variables = owners | {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
+    away = await starter(*prepare, **variables, FAR="postgresql://a:s3cr3t@127.0.0.1:1/x")
+    assert away.code == 3, away.err
+    assert "127.0.0.1:1/x does not answer" in away.err
+    none = await starter(*prepare, **variables, FAR="mysql://a:s3cr3t@127.0.0.1/x")
+    assert none.code == 2, none.err
+    assert "s3cr3t" not in away.err + none.err
+    assert (await starter("stores", "list", "--json")).document == []
 
 
 async def test_preparing_needs_the_owners_url(starter: Starter) -> None:

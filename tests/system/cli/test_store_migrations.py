@@ -179,6 +179,11 @@ def test_a_given_database_is_migrated_with_its_own_url_and_the_control_plane_is_
     assert checks(program(newest))["stores"][0] == "ok"
     assert checks(program(newest))["drift"][0] == "ok"
     assert preparation.secrets is not None
+    preparation.secrets.put("a_store.platform", "postgresql://a:s3cr3t@127.0.0.1:1/x")
+    verdict, message = checks(program(newest))["drift"]
+    assert verdict == "warning"
+    assert message.endswith("DatabaseUnreachable: it does not answer, or refuses the login.")
+    assert "127.0.0.1" not in message
     preparation.secrets.remove("a_store.platform")
     verdict, message = checks(program(newest))["drift"]
     assert verdict == "warning"
