@@ -247,6 +247,19 @@ def _keep_to_the_tenant(state: ORMExecuteState) -> None:
         return
     if state.is_select or state.is_update or state.is_delete:
         state.statement = state.statement.options(*_only_of(tenant))
+    if (state.is_update or state.is_delete) and not _must_follow(state):
+        state.update_execution_options(synchronize_session=False)
+
+
+def _must_follow(state: ORMExecuteState) -> bool:
+    """Whether objects of the session may follow an UPDATE or DELETE, or its code has said how.
+
+    SQLAlchemy applies the conditions to them in Python. Where there are no objects, nor new ones
+    that a flush would add, that is for nothing, and takes a fifth of the time of the statement.
+    """
+    session = state.session
+    chosen = "synchronize_session" in state.execution_options
+    return chosen or len(session.identity_map) > 0 or len(session.new) > 0
 
 
 class _BoundTenant(BindParameter[TenantValue]):

@@ -365,10 +365,7 @@ async def test_queries_of_models_name_the_tenant_themselves(database: Database) 
     "statement",
     [
         select(DailyUsage).where(DailyUsage.day == DAY),
-        update(DailyUsage)
-        .where(DailyUsage.day == DAY)
-        .values(events=1)
-        .execution_options(synchronize_session=False),
+        update(DailyUsage).where(DailyUsage.day == DAY).values(events=1),
     ],
     ids=["select", "update"],
 )
@@ -390,6 +387,18 @@ async def test_a_statement_that_is_compiled_builds_nothing_for_its_tenant(
             monkeypatch.setattr(BinaryExpression, "__init__", count)
             await session.execute(statement)
     assert built == []
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "loaded"])
+async def test_objects_in_a_session_follow_an_update(database: Database, is_new: bool) -> None:
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            row = usage(events=1)
+            session.add(row)
+            if not is_new:
+                await session.flush()
+            await session.execute(update(DailyUsage).values(events=7))
+            assert row.events == 7
 
 
 async def test_lines_follow_their_invoices_tenant(database: Database) -> None:
