@@ -48,7 +48,7 @@ run_migrations(MetaData())
 """
 _FIRST: Final = """
 from alembic import op
-from temporal_tenancy.postgres import protect
+from temporal_tenancy import protect
 revision, down_revision = "0001", None
 def upgrade():
     op.execute("create table orders (tenant_id text, id bigint, primary key (tenant_id, id))")

@@ -7,11 +7,21 @@ another tenant's row while the code that created it is still on the stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Self, cast
 
-from sqlalchemy import BigInteger, Connection, Text, TextClause, Uuid, event, inspect, text
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Text,
+    TextClause,
+    Uuid,
+    event,
+    inspect,
+    text,
+)
 from sqlalchemy.orm import (
     LoaderCriteriaOption,
     Mapped,
@@ -237,14 +247,33 @@ def _keep_to_the_tenant(state: ORMExecuteState) -> None:
         return
     if state.is_select or state.is_update or state.is_delete:
         state.statement = state.statement.options(*_only_of(tenant))
+    if (state.is_update or state.is_delete) and not _must_follow(state):
+        state.update_execution_options(synchronize_session=False)
 
 
-# SQLAlchemy analyses each lambda once, and keeps the type of its parameter: each type has its own.
-_CRITERIA: Final[Mapping[TenantIdType, Callable[[Any], Callable[[Any], Any]]]] = {
-    "text": lambda value: lambda owned: owned.__tenant_attribute__() == value,
-    "uuid": lambda value: lambda owned: owned.__tenant_attribute__() == value,
-    "bigint": lambda value: lambda owned: owned.__tenant_attribute__() == value,
-}
+def _must_follow(state: ORMExecuteState) -> bool:
+    """Whether objects of the session may follow an UPDATE or DELETE, or its code has said how.
+
+    SQLAlchemy applies the conditions to them in Python. Where there are no objects, nor new ones
+    that a flush would add, that is for nothing, and takes a fifth of the time of the statement.
+    """
+    session = state.session
+    chosen = "synchronize_session" in state.execution_options
+    return chosen or len(session.identity_map) > 0 or len(session.new) > 0
+
+
+class _BoundTenant(BindParameter[TenantValue]):
+    """The tenant's id in a criterion.
+
+    SQLAlchemy annotates copies of all that is in a criterion. It compares the copies of a parameter
+    with one another by building SQL expressions, in each execution, which is a tenth of the time of
+    a small statement. An annotation says nothing about a value, so it needs no copy.
+    """
+
+    inherit_cache = True
+
+    def _annotate(self, values: Mapping[str, Any]) -> Self:
+        return self
 
 
 def _only_of(tenant: str) -> Iterator[LoaderCriteriaOption]:
@@ -257,8 +286,11 @@ def _only_of(tenant: str) -> Iterator[LoaderCriteriaOption]:
 @lru_cache(4_096)
 def _own_rows(mixin: type[OwnedByTenant], tenant: str) -> LoaderCriteriaOption:
     """Returns the option that keeps the classes of `mixin` to the tenant's rows."""
-    criteria = _CRITERIA[mixin.__tenant_type__](_value_for(mixin, tenant))
-    return with_loader_criteria(mixin, criteria, include_aliases=True)
+    kind = mixin.__tenant_type__
+    value = _BoundTenant(None, _value_for(mixin, tenant), type_=_SQL_TYPES[kind](), unique=True)
+    return with_loader_criteria(
+        mixin, lambda owned: owned.__tenant_attribute__() == value, include_aliases=True
+    )
 
 
 def _refuse_foreign_parameters(state: ORMExecuteState, tenant: str) -> None:

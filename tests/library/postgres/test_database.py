@@ -13,7 +13,18 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import Enum, Executable, event, func, insert, literal, select, text, update
+from sqlalchemy import (
+    BinaryExpression,
+    Enum,
+    Executable,
+    event,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
@@ -348,6 +359,46 @@ async def test_queries_of_models_name_the_tenant_themselves(database: Database) 
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
     assert any("daily_usage.tenant_id = " in record for record in records)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        select(DailyUsage).where(DailyUsage.day == DAY),
+        update(DailyUsage).where(DailyUsage.day == DAY).values(events=1),
+    ],
+    ids=["select", "update"],
+)
+async def test_a_statement_that_is_compiled_builds_nothing_for_its_tenant(
+    database: Database, monkeypatch: pytest.MonkeyPatch, statement: Executable
+) -> None:
+    built: list[object] = []
+    real = BinaryExpression.__init__
+
+    def count(self: BinaryExpression[Any], *given: Any, **more: Any) -> None:
+        built.append(self)
+        real(self, *given, **more)
+
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            await session.execute(statement)
+    with within(database, "globex"):
+        async with tenant_session() as session:
+            monkeypatch.setattr(BinaryExpression, "__init__", count)
+            await session.execute(statement)
+    assert built == []
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "loaded"])
+async def test_objects_in_a_session_follow_an_update(database: Database, is_new: bool) -> None:
+    with within(database, "ua"):
+        async with tenant_session() as session:
+            row = usage(events=1)
+            session.add(row)
+            if not is_new:
+                await session.flush()
+            await session.execute(update(DailyUsage).values(events=7))
+            assert row.events == 7
 
 
 async def test_lines_follow_their_invoices_tenant(database: Database) -> None:
