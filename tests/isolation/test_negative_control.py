@@ -25,9 +25,9 @@ from tests.isolation.test_pool import (
 IN_CONTROL = 60  # transactions: each wrong set-up fails in its first few
 Change = Callable[[str], str]
 
-POOLER, SCHEMAS, DATABASES = (
+POOLER, SCHEMAS = (
     pytest.mark.parametrize("mode", [mode], indirect=True, scope="module", ids=[str(mode)])
-    for mode in (Mode.PGBOUNCER, Mode.SCHEMA, Mode.DATABASE)
+    for mode in (Mode.PGBOUNCER, Mode.SCHEMA)
 )
 
 

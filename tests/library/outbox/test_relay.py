@@ -30,7 +30,6 @@ from temporal_tenancy.outbox import (
 )
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.starting import ServerAway
-from temporal_tenancy.outbox.relay.store_outbox import Messages
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
@@ -44,6 +43,7 @@ from tests.fixtures.jobs.relay_control import Control, until
 from tests.fixtures.modes import InStoreOf
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
+    OutboxOf,
     ask,
     effects_of,
     messages_of,
@@ -54,7 +54,6 @@ from tests.fixtures.relay import (
 )
 
 MakeRelay = Callable[..., Relay]
-OutboxOf = Callable[[str], Messages]
 pytestmark = pytest.mark.usefixtures("two_tenants")
 
 
