@@ -131,7 +131,7 @@ SUITE: Final[Mapping[str, Conforming]] = {
     "saas/jobs/test_imports.py": Conforming(
         quick=("test_a_contact_that_is_there_is_changed_and_keeps_what_the_file_leaves_empty",),
     ),
-    "system/faults/test_kill_import.py": Conforming(),
+    "system/faults/test_kill_import.py": Conforming(quick=()),
 }
 
 
