@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import errors
 
 from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.postgres.connections import connect
+from tests.fixtures.modes import InStoreOf, Where
 
 Connection = psycopg.Connection[Any]
 
@@ -23,16 +25,38 @@ SEED = """
 
 
 @pytest.fixture
-def superuser(database_urls: DatabaseUrls) -> Iterator[Connection]:
-    with connect(database_urls.superuser) as connection:
+async def place(tenants: Tenants, where: Where) -> tuple[DatabaseUrls, str]:
+    """The database of `ua`, and its schema; another tenant's rows are there by mistake."""
+    await tenants.add("ua", "United", plan="standard")
+    return where("ua")
+
+
+@pytest.fixture
+def superuser(place: tuple[DatabaseUrls, str], in_store_of: InStoreOf) -> Iterator[Connection]:
+    with in_store_of("ua") as connection:
         connection.execute(SEED)
         yield connection
 
 
 @pytest.fixture
-def tenant(superuser: Connection, database_urls: DatabaseUrls) -> Iterator[Connection]:
+def role(place: tuple[DatabaseUrls, str]) -> str:
+    """The role whose rights are tested: that of the schema, or all tenants' role."""
+    _, schema = place
+    return "tenancy_tenant" if schema == "public" else schema
+
+
+@pytest.fixture
+def tenant(
+    superuser: Connection, place: tuple[DatabaseUrls, str], role: str
+) -> Iterator[Connection]:
     """The tenant role's own connection, with no tenant set."""
-    with connect(database_urls.tenant) as connection:
+    urls, schema = place
+    with connect(urls.tenant) as connection:
+        if schema != "public":
+            connection.execute(
+                "select set_config('search_path', %s, false), set_config('role', %s, false)",
+                [schema, role],
+            )
         yield connection
 
 
@@ -138,19 +162,18 @@ def test_row_security_switched_off_makes_queries_fail(tenant: Connection) -> Non
         as_tenant(tenant, "ua", "select * from invoices")
 
 
-def test_the_owner_sees_no_rows(superuser: Connection, database_urls: DatabaseUrls) -> None:
-    with connect(database_urls.owner) as owner:
-        assert owner.execute("select * from invoices").fetchall() == []
+def test_the_owner_sees_no_rows(superuser: Connection, place: tuple[DatabaseUrls, str]) -> None:
+    urls, schema = place
+    with connect(urls.owner) as owner:
+        assert owner.execute(f"select * from {schema}.invoices".encode()).fetchall() == []
 
 
 def test_the_platform_role_cannot_read_tenants_rows(
-    superuser: Connection, database_urls: DatabaseUrls
+    superuser: Connection, place: tuple[DatabaseUrls, str]
 ) -> None:
-    with (
-        connect(database_urls.platform) as platform,
-        pytest.raises(errors.InsufficientPrivilege),
-    ):
-        as_tenant(platform, "ua", "select * from invoices")
+    urls, schema = place
+    with connect(urls.platform) as platform, pytest.raises(errors.InsufficientPrivilege):
+        as_tenant(platform, "ua", f"select * from {schema}.invoices")
 
 
 def test_a_wider_policy_beside_ours_shows_nothing_more(
@@ -163,10 +186,10 @@ def test_a_wider_policy_beside_ours_shows_nothing_more(
 
 @pytest.mark.parametrize(("option", "rows"), [("", 4), ("with (security_invoker = true)", 2)])
 def test_a_view_shows_its_owners_rows_unless_it_runs_as_the_caller(
-    superuser: Connection, tenant: Connection, option: LiteralString, rows: int
+    superuser: Connection, tenant: Connection, role: str, option: str, rows: int
 ) -> None:
     superuser.execute(
-        f"create view seen {option} as table invoices; grant select on seen to tenancy_tenant"
+        f"create view seen {option} as table invoices; grant select on seen to {role}".encode()
     )
     assert len(as_tenant(tenant, "ua", "select * from seen")) == rows
 
@@ -195,13 +218,13 @@ def test_two_tenants_may_use_the_same_key(tenant: Connection) -> None:
 
 
 def test_a_cheap_function_in_a_condition_sees_own_rows_only(
-    superuser: Connection, tenant: Connection
+    superuser: Connection, tenant: Connection, role: str
 ) -> None:
     superuser.execute("""
         create function f_leak(text) returns boolean language plpgsql cost 0.0000001
-            as 'begin raise notice ''%'', $1; return true; end';
-        grant execute on function f_leak(text) to tenancy_tenant
+            as 'begin raise notice ''%'', $1; return true; end'
     """)
+    superuser.execute(f"grant execute on function f_leak(text) to {role}".encode())
     seen: list[str | None] = []
     tenant.add_notice_handler(lambda notice: seen.append(notice.message_primary))
     as_tenant(tenant, "ua", "select * from invoices where f_leak(tenant_id)")
@@ -231,14 +254,16 @@ def test_copy_out_gives_the_tenants_rows_only(tenant: Connection) -> None:
             assert set(copy.rows()) == {("ua",)}
 
 
-def test_a_partition_cannot_be_asked_directly(superuser: Connection, tenant: Connection) -> None:
+def test_a_partition_cannot_be_asked_directly(
+    superuser: Connection, tenant: Connection, role: str
+) -> None:
     superuser.execute("""
         create table parted (tenant_id text not null, day date, primary key (tenant_id, day))
             partition by range (day);
         create table parted_2013 partition of parted
-            for values from ('2013-01-01') to ('2014-01-01');
-        grant select on parted to tenancy_tenant
+            for values from ('2013-01-01') to ('2014-01-01')
     """)
+    superuser.execute(f"grant select on parted to {role}".encode())
     with pytest.raises(errors.InsufficientPrivilege):
         as_tenant(tenant, "ua", "select * from parted_2013")
 

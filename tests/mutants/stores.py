@@ -146,6 +146,10 @@ def _keep_letters_in_the_store() -> None:
     replace(recording, "control_session", same)
 
 
+def _tell_nobody_of_the_directory() -> None:
+    replace(StoreRounds, "_tell_of_directory", lambda self, why: None)
+
+
 def _take_no_slot_for_a_store() -> None:
     async def all_of_them(self: Relay, units: Any, *given: Any) -> Any:
         return units
@@ -255,5 +259,14 @@ STORE_FAULTS: Final = [
         "a tenant in a database runs more jobs than its cap",
         (f"{OUTBOXES}::test_a_pause_a_suspension_and_a_cap_hold_in_a_database_too",),
         seed=_take_no_slot_for_a_store,
+    ),
+    Mutant(
+        "unreadable-directory-not-told",
+        "nobody hears that a relay cannot read the directory for a tenant in a database",
+        (
+            "tests/library/outbox/test_relay.py::test_a_relay_that_may_no_longer_read_the_"
+            "directory_says_so_and_goes_on[database]",
+        ),
+        seed=_tell_nobody_of_the_directory,
     ),
 ]

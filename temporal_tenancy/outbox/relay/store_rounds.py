@@ -35,6 +35,7 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem, LockHeld,
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.secret_texts import hidden
+from temporal_tenancy.postgres.sql_directory import DirectoryUnreadable
 from temporal_tenancy.stores.errors import ConnectionSecretMissing
 from temporal_tenancy.stores.secrets import RELAY, ConnectionSecrets, secret_name
 
@@ -135,6 +136,7 @@ class StoreRounds:
         self._stores: dict[str, _Visited] = {}
         self._connections = _Connections(options.store_connections, installation)
         self._silent: dict[tuple[str | None, int | None], float] = {}  # until when, by server
+        self._told_of_directory = False
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -240,7 +242,8 @@ class StoreRounds:
                 extra={"store": store.name, "error_type": type(error).__name__},
             )
             self._answered(store, self._options.store_poll)
-        except ControlPlaneAway:  # the claim loop logs it
+        except ControlPlaneAway as away:  # the claim loop logs it
+            self._tell_of_directory(away.__cause__)
             store.due = time.monotonic() + PAUSES[0]
         except Exception as error:  # whatever it is, it is this store's own
             await self._failed(store, error, time.monotonic() - began)
@@ -268,7 +271,18 @@ class StoreRounds:
         finally:
             self._connections.put_back(store.name)
 
+    def _tell_of_directory(self, why: BaseException | None) -> None:
+        """Logs once that the directory cannot be read.
+
+        The claim loop asks it only about tenants with messages in the shared outbox.
+        """
+        if isinstance(why, DirectoryUnreadable) and not self._told_of_directory:
+            self._told_of_directory = True
+            log.error("relay.directory_unreadable", extra={"error": why.message})
+
     def _answered(self, store: _Visited, again: timedelta) -> None:
+        if store.look.is_due:  # so the directory was asked
+            self._told_of_directory = False
         if store.failures:
             log.info("relay.store_back", extra={"store": store.name})
         store.failures, store.is_slow, store.away_since, store.why = 0, False, None, None

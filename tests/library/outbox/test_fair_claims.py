@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,17 +12,15 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import InvalidPayload, ScopeMissing, TenantMismatch, UnknownJob
 from temporal_tenancy.core.jobs import JobPriority
 from temporal_tenancy.core.payloads import DEPTH, DIGITS, PAYLOAD_MAX_BYTES
-from temporal_tenancy.outbox import KeyTaken, enqueue, enqueue_many, once
+from temporal_tenancy.outbox import KeyTaken, enqueue, enqueue_many
 from temporal_tenancy.outbox.enqueueing import PayloadTooLarge
 from temporal_tenancy.outbox.relay.messages import Unit
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.hostile_json import in_lists
 from tests.fixtures.postgres import within
@@ -244,62 +241,3 @@ async def test_what_can_be_read_back_can_be_asked_for(
 async def test_outside_a_tenants_transaction_nothing_can_be_asked_for(database: Database) -> None:
     with within(database, "acme"), pytest.raises(ScopeMissing, match="tenant_session"):
         await enqueue("test.note", {})
-
-
-async def test_an_event_is_dealt_with_once_by_each_consumer_of_each_tenant(
-    database: Database,
-) -> None:
-    async def seen(tenant: str, consumer: str) -> bool:
-        with within(database, tenant):
-            async with tenant_session() as session:
-                return await once(session, consumer, "event-1")
-
-    assert await seen("acme", "mail") is True
-    assert await seen("acme", "mail") is False
-    assert await seen("acme", "search") is True
-    assert await seen("globex", "mail") is True
-
-
-async def test_an_event_whose_effect_is_rolled_back_is_dealt_with_again(database: Database) -> None:
-    with within(database, "acme"):
-        async with tenant_session() as session:
-            assert await once(session, "mail", "event-1")
-            await session.rollback()
-        async with tenant_session() as session:
-            assert await once(session, "mail", "event-1")
-
-
-async def test_of_two_at_once_the_second_waits_and_does_nothing(
-    database: Database, database_urls: DatabaseUrls
-) -> None:
-    first_has_it = asyncio.Event()
-    second_waits = asyncio.Event()
-
-    async def first() -> bool:
-        with within(database, "acme"):
-            async with tenant_session() as session:
-                mine = await once(session, "mail", "event-1")
-                first_has_it.set()
-                await second_waits.wait()
-                return mine
-
-    async def second() -> bool:
-        await first_has_it.wait()
-        with within(database, "acme"):
-            async with tenant_session() as session:
-                asking = asyncio.create_task(once(session, "mail", "event-1"))
-                await asyncio.to_thread(until_blocked, database_urls)
-                second_waits.set()
-                return await asking
-
-    assert tuple(await asyncio.gather(first(), second())) == (True, False)
-
-
-def until_blocked(urls: DatabaseUrls) -> None:
-    query = """
-        select from pg_stat_activity
-        where wait_event_type = 'Lock' and datname = current_database()
-    """
-    with connect(urls.superuser) as superuser:
-        while superuser.execute(query).fetchone() is None:
-            time.sleep(0.02)

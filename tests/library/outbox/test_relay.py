@@ -40,9 +40,10 @@ from temporal_tenancy.sdk.search_attributes import (
 )
 from tests.fixtures.app import app_plugin
 from tests.fixtures.jobs.relay_control import Control, until
+from tests.fixtures.modes import InStoreOf
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
-    OPTIONS,
+    OutboxOf,
     ask,
     effects_of,
     messages_of,
@@ -114,6 +115,7 @@ async def test_a_relay_that_may_no_longer_read_the_directory_says_so_and_goes_on
     temporal: TemporalDevServer,
     namespace: str,
     relay_worker: Worker,
+    make_relay: MakeRelay,
     database_urls: DatabaseUrls,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -126,7 +128,7 @@ async def test_a_relay_that_may_no_longer_read_the_directory_says_so_and_goes_on
     with connect(database_urls.owner) as owner:
         owner.execute(b"create table customers (id text primary key)")
         owner.execute(b"insert into customers values ('acme')")
-        async with running(Relay(client, database_urls.relay, options=OPTIONS)):
+        async with running(make_relay(client=client)):
             await ask(database, "acme", key="k1")
 
             def told() -> list[Any]:
@@ -285,7 +287,7 @@ async def test_a_suspended_tenants_messages_wait_without_an_attempt(
 async def test_people_are_told_of_messages_that_wait_for_too_long_but_not_on_purpose(
     database: Database,
     make_relay: MakeRelay,
-    database_urls: DatabaseUrls,
+    in_store_of: InStoreOf,
     admission: Admission,
 ) -> None:
     class Inbox:
@@ -304,10 +306,10 @@ async def test_people_are_told_of_messages_that_wait_for_too_long_but_not_on_pur
     await admission.pause("globex")
     for tenant in ("acme", "globex"):
         await ask(database, tenant, key="old")
-    with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
-        superuser.execute(
-            "update tenancy.outbox_messages set scheduled_at = now() - interval '20 min'"
-        )
+        with in_store_of(tenant) as superuser:
+            superuser.execute(
+                "update tenancy.outbox_messages set scheduled_at = now() - interval '20 min'"
+            )
     relay = make_relay(deliver=stuck, alerts=[inbox], age_look=timedelta(seconds=0.1))
     async with running(relay):
         await inbox.told.wait()
@@ -352,12 +354,13 @@ async def test_a_message_that_can_never_run_is_a_dead_letter_at_once(
     make_relay: MakeRelay,
     relay_worker: Worker,
     database_urls: DatabaseUrls,
+    in_store_of: InStoreOf,
     statement: str,
     error_type: str,
 ) -> None:
     await ask(database, "acme", key="poison")
-    with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
-        superuser.execute(statement)
+    with in_store_of("acme") as superuser:
+        superuser.execute(statement.encode())
     async with running(make_relay()):
         await ask(database, "acme", key="sound")
         poison, _ = await until_messages(
@@ -422,11 +425,11 @@ async def test_while_a_server_is_away_no_attempt_is_counted(
 
 
 async def test_what_a_relay_lost_is_started_by_another_after_its_lease(
-    database: Database, make_relay: MakeRelay, relay_worker: Worker, relay_database: Database
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, outbox_of: OutboxOf
 ) -> None:
     for number in range(5):
         await ask(database, "acme", key=f"k{number}")
-    async with relay_database.platform_session("a relay that dies") as session:
+    async with outbox_of("acme").platform_session("a relay that dies") as session:
         lost = await queue.claim(session, {"acme": 4}, lease=timedelta(seconds=0.2))
     # One of them had been started but not marked.
     await start_unit(make_relay()._client, Unit(str(lost[0].own_id), [lost[0]]), RetryLadder())
@@ -440,11 +443,11 @@ async def test_what_a_relay_lost_is_started_by_another_after_its_lease(
 
 
 async def test_messages_whose_workflow_was_never_started_are_claimed_again_at_once(
-    database: Database, make_relay: MakeRelay, relay_worker: Worker, relay_database: Database
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, outbox_of: OutboxOf
 ) -> None:
     for number in range(3):
         await ask(database, "acme", "test.small", key=f"k{number}")
-    async with relay_database.platform_session("a relay that dies") as session:
+    async with outbox_of("acme").platform_session("a relay that dies") as session:
         lost = await queue.claim(session, {"acme": 3}, lease=timedelta(0))
         unit = Unit("acme/test.small/messages-never", lost, coalesced=True)
         await queue.hand_over(session, [unit], lease=timedelta(0))
@@ -470,17 +473,17 @@ async def test_a_slot_is_not_held_by_a_run_that_had_ended_before(
 async def test_a_message_at_which_the_relay_always_dies_is_a_dead_letter(
     database: Database,
     make_relay: MakeRelay,
-    relay_database: Database,
+    outbox_of: OutboxOf,
     relay_worker: Worker,
     database_urls: DatabaseUrls,
 ) -> None:
     await ask(database, "acme", key="deadly")
-    async with relay_database.platform_session("a relay that dies") as session:
+    async with outbox_of("acme").platform_session("a relay that dies") as session:
         await queue.claim(session, {"acme": 1}, lease=timedelta(0))
         for _ in range(2):
             assert await take_lost(session, lease=timedelta(0)) is None  # now() stands still
     for _ in range(2):
-        async with relay_database.platform_session("another that dies") as session:
+        async with outbox_of("acme").platform_session("another that dies") as session:
             assert await take_lost(session, lease=timedelta(0)) is not None
     async with running(make_relay()):
         [message] = await until_messages(database, "acme", lambda ms: ms[0].status == "dead_letter")
@@ -499,7 +502,7 @@ async def test_messages_whose_workflow_was_terminated_are_worked_off_by_another(
     relay_worker: Worker,
     work_control: Control,
     app: Client,
-    database_urls: DatabaseUrls,
+    in_store_of: InStoreOf,
 ) -> None:
     work_control.holding.add("acme")
     for number in range(3):
@@ -510,7 +513,7 @@ async def test_messages_whose_workflow_was_terminated_are_worked_off_by_another(
         assert first.workflow_id is not None
         await app.get_workflow_handle(first.workflow_id).terminate()
         work_control.holding.clear()
-        with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
+        with in_store_of("acme") as superuser:
             superuser.execute("update tenancy.outbox_messages set lease_until = now()")
         await until_effects(database, "acme", 3)
 

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import psycopg
 import pytest
 from sqlalchemy import text
 from temporalio.client import WorkflowExecutionStatus
 
-from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.errors import InvalidPayload
 from temporal_tenancy.outbox import (
@@ -28,14 +26,15 @@ from temporal_tenancy.outbox.enqueueing import enqueue_or_find
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.relay.relay import Relay
+from temporal_tenancy.outbox.relay.store_outbox import Messages
 from temporal_tenancy.outbox.waiting import ByKey, MessageTaken, MessageUnknown, cancel, reschedule
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseProblem, LockHeld
 from temporal_tenancy.postgres.session_limits import SessionLimits
-from tests.fixtures.held_locks import holding
+from tests.fixtures.held_locks import holding, until_waiting
+from tests.fixtures.modes import InStoreOf, Where
 from tests.fixtures.postgres import within
-from tests.fixtures.relay import ask, messages_of, running, until_messages
-from tests.library.outbox.test_relay import plain_url
+from tests.fixtures.relay import OutboxOf, ask, messages_of, running, until_messages
 
 FAR = datetime(9998, 1, 1, tzinfo=UTC)
 LEASE = timedelta(minutes=1)
@@ -171,10 +170,10 @@ async def test_a_message_that_is_moved_runs_at_its_new_time(
 
 @pytest.mark.parametrize("status", ["processing", "completed", "dead_letter"])
 async def test_what_does_not_wait_any_more_is_left_alone(
-    database: Database, database_urls: DatabaseUrls, status: str
+    database: Database, in_store_of: InStoreOf, status: str
 ) -> None:
     message = await ask(database, "acme", key="k")
-    with psycopg.connect(plain_url(database_urls.superuser)) as superuser:
+    with in_store_of("acme") as superuser:
         superuser.execute("update tenancy.outbox_messages set status = %s", [status])
     with within(database, "acme"):
         async with tenant_session():
@@ -188,7 +187,7 @@ async def test_what_does_not_wait_any_more_is_left_alone(
 
 @pytest.mark.parametrize("first_commits", [True, False])
 async def test_of_two_at_once_under_one_key_with_different_inputs_one_is_refused(
-    database: Database, first_commits: bool
+    database: Database, where: Where, first_commits: bool
 ) -> None:
     done, go_on = asyncio.Event(), asyncio.Event()
 
@@ -204,7 +203,7 @@ async def test_of_two_at_once_under_one_key_with_different_inputs_one_is_refused
     acting = asyncio.create_task(first())
     await done.wait()
     second = asyncio.create_task(find(database, input={"text": "b"}, key="k"))
-    await until_locked(database)
+    await until_waiting(where("acme")[0].superuser)
     go_on.set()
     await acting
     if first_commits:
@@ -232,11 +231,12 @@ async def test_a_request_in_a_savepoint_that_is_rolled_back_leaves_its_key_free(
 @pytest.mark.parametrize("does", ["return null", "new.key = new.key || '-'; return new"])
 @pytest.mark.parametrize("key", [None, "k"])
 async def test_a_trigger_that_loses_requests_is_reported(
-    database: Database, database_urls: DatabaseUrls, does: str, key: str | None
+    database: Database, in_store_of: InStoreOf, does: str, key: str | None
 ) -> None:
-    with psycopg.connect(plain_url(database_urls.superuser), autocommit=True) as superuser:
+    with in_store_of("acme") as superuser:
         superuser.execute(
-            f"create function meddle() returns trigger language plpgsql as $$begin {does}; end$$"
+            b"create function meddle() returns trigger language plpgsql "
+            b"as $$begin %s; end$$" % does.encode()
         )
         superuser.execute(
             "create trigger zz_meddle before insert on tenancy.outbox_messages "
@@ -248,7 +248,7 @@ async def test_a_trigger_that_loses_requests_is_reported(
 
 
 async def test_a_relay_that_is_claiming_a_message_came_first(
-    database: Database, relay_database: Database
+    database: Database, outbox_of: OutboxOf, where: Where
 ) -> None:
     message = await ask(database, "acme", key="k")
 
@@ -257,10 +257,10 @@ async def test_a_relay_that_is_claiming_a_message_came_first(
             async with tenant_session():
                 await cancel(message)
 
-    async with relay_database.platform_session("claim in a test") as session:
+    async with outbox_of("acme").platform_session("claim in a test") as session:
         [claimed] = await queue.claim(session, {"acme": 1}, lease=LEASE)
         trying = asyncio.create_task(try_to_cancel())
-        await until_locked(database)
+        await until_waiting(where("acme")[0].superuser)
         assert not trying.done()
     with pytest.raises(MessageTaken, match="a relay has already claimed"):
         await trying
@@ -268,23 +268,9 @@ async def test_a_relay_that_is_claiming_a_message_came_first(
     assert [each.status for each in await messages_of(database, "acme")] == ["processing"]
 
 
-async def until_locked(database: Database) -> None:
-    """Waits until one session waits for another's lock."""
-    query = text(
-        "select count(*) from pg_stat_activity "
-        "where datname = current_database() and wait_event_type = 'Lock'"
-    )
-    with within(database, "globex"):
-        while True:
-            async with tenant_session() as session:
-                if await session.scalar(query):
-                    return
-            await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("moved", [False, True])
 async def test_a_relay_passes_over_what_is_being_cancelled_or_moved(
-    database: Database, relay_database: Database, moved: bool
+    database: Database, outbox_of: OutboxOf, moved: bool
 ) -> None:
     done, go_on = asyncio.Event(), asyncio.Event()
 
@@ -298,25 +284,27 @@ async def test_a_relay_passes_over_what_is_being_cancelled_or_moved(
     await ask(database, "acme", key="k")
     acting = asyncio.create_task(act())
     await done.wait()
-    assert await claim(relay_database) == []
+    assert await claim(outbox_of("acme")) == []
     go_on.set()
     await acting
-    assert await claim(relay_database) == []
+    assert await claim(outbox_of("acme")) == []
     assert [each.scheduled_at for each in await messages_of(database, "acme")] == [FAR] * moved
 
 
-async def claim(relay_database: Database) -> list[Message]:
-    async with relay_database.platform_session("claim in a test") as session:
+async def claim(outbox: Messages) -> list[Message]:
+    async with outbox.platform_session("claim in a test") as session:
         return await queue.claim(session, {"acme": 1}, lease=LEASE)
 
 
 async def test_a_message_that_somebody_holds_is_not_waited_for_without_end(
-    database: Database, database_urls: DatabaseUrls
+    database: Database, where: Where
 ) -> None:
     await ask(database, "acme", key="k")
+    urls, schema = where("acme")
+    held = "select 1 from tenancy.outbox_messages for update"
     brief = SessionLimits(lock=timedelta(seconds=0.2))
     with (
-        holding(database_urls.tenant, "acme", "select 1 from tenancy.outbox_messages for update"),
+        holding(urls.tenant, "acme", held, schema=schema),
         within(database, "acme"),
         pytest.raises(LockHeld),
     ):

@@ -13,7 +13,6 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.worker import Worker
 
-from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
 from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.core.directory import use_directory
@@ -26,13 +25,14 @@ from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.tables import OutboxMessage
-from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.sdk.taken_ids import KeyReused, require_same_input
 from tests.fixtures.jobs.relay_control import Control, until
 from tests.fixtures.jobs.relay_jobs import Noted
+from tests.fixtures.modes import InStoreOf
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import (
+    OutboxOf,
     ask,
     effects_of,
     running,
@@ -159,15 +159,15 @@ async def test_a_lost_message_whose_key_another_request_has_used_is_not_complete
     database: Database,
     make_relay: MakeRelay,
     relay_worker: Worker,
-    relay_database: Database,
-    database_urls: DatabaseUrls,
+    outbox_of: OutboxOf,
+    in_store_of: InStoreOf,
 ) -> None:
     async with running(make_relay(keep_completed=timedelta(0))):
         await done(database, "k", A)
     await ask(database, "acme", key="k", input=B)
-    async with relay_database.platform_session("a relay that dies") as session:
+    async with outbox_of("acme").platform_session("a relay that dies") as session:
         await queue.claim(session, {"acme": 1}, lease=timedelta(0))
-    with connect(database_urls.superuser) as superuser:
+    with in_store_of("acme") as superuser:
         superuser.execute("update tenancy.outbox_messages set attempts = 9")
     async with running(make_relay()):
         message = await dead(database)

@@ -23,7 +23,6 @@ from activities import imports
 from activities.cleanup import KEPT
 from activities.imports import FinishImport, ImportProgress, Imports, ImportSlice, finish_import
 from activities.uploads import FileTooLarge, begin_import
-from dev.devstack.postgres import DatabaseUrls
 from saas.database.contacts import Import, ImportStatus, RejectedRow, SeenEmail
 from saas.database.tables import AuditEntry
 from saas.queues import Queue
@@ -46,6 +45,7 @@ from tests.fixtures.contact_files import (
     start,
 )
 from tests.fixtures.held_locks import clock_of, gate, holding, until_waiting
+from tests.fixtures.modes import Where
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from workflows.cleanup import CleanUpExpired, CleanUpExpiredInput
@@ -297,20 +297,21 @@ async def test_what_is_asked_before_the_first_slice_is_answered_with_zeros(
 
 
 async def test_a_cancelled_import_keeps_what_was_imported_and_counts_it(
-    saas: Client, database: Database, database_urls: DatabaseUrls, two_airlines: None
+    saas: Client, database: Database, where: Where, two_airlines: None
 ) -> None:
+    urls, schema = where("acme")
     import_id = await begin(database, HEADER + people(1_000) + "bad,,,,\n")
     with within(database, "acme"):
         for _ in range(4):  # the header, and three batches
             batch = ImportSlice(import_id=import_id, batch_size=100)
             await in_activity(Imports(slice_seconds=0.0).import_slice, batch)
     async with saas_worker(saas, task_queue=Queue.DEFAULT):
-        with holding(database_urls.tenant, "acme", "select from imports for update"):
+        with holding(urls.tenant, "acme", "select from imports for update", schema=schema):
             handle = await start(saas, import_id, batch_size=100)
-            await until_waiting(database_urls.superuser)  # the next slice
-            cancelled = clock_of(database_urls.superuser)
+            await until_waiting(urls.superuser)  # the next slice
+            cancelled = clock_of(urls.superuser)
             await handle.cancel()
-            await until_waiting(database_urls.superuser, since=cancelled)  # the end of the import
+            await until_waiting(urls.superuser, since=cancelled)  # the end of the import
         # The abandoned attempt comes to write, and finds that the import has ended.
         with pytest.raises(WorkflowFailureError) as raised:
             await handle.result()
@@ -321,8 +322,9 @@ async def test_a_cancelled_import_keeps_what_was_imported_and_counts_it(
 
 
 async def test_the_errors_of_a_batch_that_comes_late_are_in_the_file_too(
-    database: Database, database_urls: DatabaseUrls, two_airlines: None
+    database: Database, where: Where, two_airlines: None
 ) -> None:
+    urls, schema = where("acme")
     import_id = await begin(database, "email\n" + "bad\n" * 200)
     with within(database, "acme"):
         async with aclosing(imports._read(await imports._open(import_id), 100)) as steps:
@@ -330,12 +332,12 @@ async def test_the_errors_of_a_batch_that_comes_late_are_in_the_file_too(
         opened = await imports._write(await imports._open(import_id), header)
         opened = await imports._write(opened, first)
         finish = FinishImport(import_id=import_id, status=ImportStatus.CANCELLED)
-        with holding(database_urls.tenant, "acme", "select from imports for update"):
+        with holding(urls.tenant, "acme", "select from imports for update", schema=schema):
             writing = asyncio.create_task(imports._write(opened, late))
-            await until_waiting(database_urls.superuser)
+            await until_waiting(urls.superuser)
             ending = asyncio.create_task(in_activity(finish_import, finish))
             # It has written its file, but its turn has not come.
-            await until_waiting(database_urls.superuser, 2)
+            await until_waiting(urls.superuser, 2)
         await asyncio.gather(writing, ending)
     ended = await kept(database, import_id)
     assert (counts(ended), len(await error_rows(database, ended))) == (
@@ -446,14 +448,15 @@ async def test_another_tenants_import_is_not_found(saas: Client, database: Datab
 
 @pytest.mark.usefixtures("worker_of_short_slices")
 async def test_an_import_whose_job_failed_goes_on_when_it_is_started_again(
-    saas: Client, database: Database, database_urls: DatabaseUrls, storage_folder: Path
+    saas: Client, database: Database, where: Where, storage_folder: Path
 ) -> None:
+    urls, schema = where("acme")
     rows = "bad\n" + "a@b.example\n" * 99 + "nobody\n" * 150
     import_id = await begin(database, f"email\n{rows}")
     file = storage_folder / (await kept(database, import_id)).path
-    with gate(database_urls.owner, "insert on import_rejected_rows"):
+    with gate(urls.owner, "insert on import_rejected_rows", schema):
         handle = await start(saas, import_id, batch_size=100)
-        await until_waiting(database_urls.superuser)  # the first batch
+        await until_waiting(urls.superuser)  # the first batch
         file.rename(file.with_suffix(".away"))
     failed = await failure(handle)
     assert failed.type == "ObjectNotFound"
