@@ -31,6 +31,7 @@ from dev.devstack.stack import (
 )
 from dev.hangs import HangWatch
 from dev.local_saas import HERE, CodeMistake, CommandFailed, Program
+from dev.own_stores import ISOLATION_OF, prepare_stores
 from dev.sample_data.airlines import FLIGHTS
 from dev.sources import Sources
 from dev.starts import begin
@@ -168,8 +169,12 @@ class Dev:
     def _fill(self, stack: Stack) -> None:
         with self._progress.phase("Migrating the database"):
             local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
+        own = ISOLATION_OF if stack.postgres is not None else {}  # else nobody asked for databases
+        if own:
+            with self._progress.phase("Preparing a schema and a database for two airlines"):
+                prepare_stores(stack, partial(local_saas.starter, stack, owner=True))
         with self._progress.phase(f"Loading what is missing of the airlines' {FLIGHTS:,} flights"):
-            loaded = sum(local_saas.load_sample_data(stack).values())
+            loaded = sum(local_saas.load_sample_data(stack, own).values())
         self._progress.say(f"  {loaded:,} were loaded." if loaded else "  None was missing.")
 
     def start_programs(

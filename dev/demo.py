@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,13 +30,16 @@ from dev import local_saas
 from dev.demo_messages import show_messages
 from dev.demo_stage import NotHeld, command, console, hold, title, with_database
 from dev.devstack.errors import PartMissing
+from dev.devstack.postgres import DATABASE
 from dev.devstack.signals import orderly_stop
 from dev.devstack.stack import Stack, without_servers
 from dev.local_saas import CommandFailed, Program
+from dev.own_stores import ISOLATION_OF, prepare_stores
 from dev.sample_data.airlines import airlines, flights
 from dev.sample_data.load import load_events, make_up_tenants, unbillable_flight
 from temporal_tenancy import (
     Database,
+    Isolation,
     ScopeMissing,
     TenantMismatch,
     TenantScope,
@@ -50,6 +54,7 @@ from temporal_tenancy.core import duration, number
 
 JOBS: Final = ("billing.cycle", "analytics.aggregate")
 MONTHS: Final = 12
+COUNTED: Final = ("billed", "counted", "invoices", "cents")
 BROKEN: Final = "f9"  # Frontier: a flight with a negative distance
 SUSPENDED: Final = "ha"  # Hawaiian
 BROKEN_MONTH: Final = "2013-04"
@@ -102,10 +107,12 @@ def main() -> int:
 def _run(stack: Stack, made_up: int) -> None:
     title("The data: flights of 16 airlines from New York in 2013")
     command(stack, "migrate", "--harden", "--yes", owner=True)
+    prepare_stores(stack, partial(command, stack, owner=True))
     console.print("[dim]loading…[/]")
-    loaded = local_saas.load_sample_data(stack)
+    loaded = local_saas.load_sample_data(stack, ISOLATION_OF)
     console.print(
-        f"  {number(len(loaded), 'tenant')}, {number(sum(loaded.values()), 'usage event')}."
+        f"  {number(len(loaded), 'tenant')}, {number(sum(loaded.values()), 'usage event')}; "
+        "JetBlue's in a schema, Frontier's in a database, the others' in shared tables."
     )
     with local_saas.worker(stack) as worker:
         command(stack, "schedules", "apply")
@@ -175,7 +182,7 @@ def _totals(stack: Stack) -> None:
     for airline in sorted(airlines(), key=lambda a: -of_data[a.tenant_id]):
         row = rows[airline.tenant_id]
         expected = of_data[airline.tenant_id]
-        total.update({"flights": expected, **row})
+        total.update({"flights": expected, **{name: row[name] for name in COUNTED}})
         table.add_row(
             airline.tenant_id,
             airline.name,
@@ -191,6 +198,11 @@ def _totals(stack: Stack) -> None:
     )  # fmt: skip
     console.print(table)
     hold(total["billed"] == 336_776, "all 336,776 flights are billed, and counted by day")
+    hold(
+        {tenant: row["isolation"] for tenant, row in rows.items()}
+        == {tenant: ISOLATION_OF.get(tenant, Isolation.SHARED) for tenant in rows},
+        "JetBlue's rows are in a schema of its own, Frontier's in a database, all others' shared",
+    )
 
 
 def _more_tenants(stack: Stack, count: int) -> None:
@@ -358,7 +370,7 @@ async def _events(database: Database) -> Mapping[str, int]:
     return found
 
 
-async def _billed(database: Database) -> Mapping[str, Mapping[str, int]]:
+async def _billed(database: Database) -> Mapping[str, Mapping[str, Any]]:
     invoiced = text("""
         select coalesce(sum(usage_events), 0)::bigint as billed,
                coalesce(sum(total_cents), 0)::bigint as cents,
@@ -366,12 +378,17 @@ async def _billed(database: Database) -> Mapping[str, Mapping[str, int]]:
           from invoices
     """)
     counted = text("select coalesce(sum(events), 0)::bigint as counted from daily_usage")
+    isolation = text("""
+        select case when current_database() <> :shared then 'database'
+                    when current_schema() <> 'public' then 'schema'
+                    else 'shared' end as isolation
+    """).bindparams(shared=DATABASE)
     found = {}
     for airline in airlines():
         with use_database(database), enter(TenantScope(airline.tenant_id)):
             async with tenant_session() as session:
                 rows = [(await session.execute(query)).mappings().one()
-                        for query in (invoiced, counted)]  # fmt: skip
+                        for query in (invoiced, counted, isolation)]  # fmt: skip
         found[airline.tenant_id] = {key: value for row in rows for key, value in row.items()}
     return found
 

@@ -19,13 +19,13 @@ import psutil
 
 from dev.devstack.errors import PartMissing, PortInUse
 from dev.devstack.last_words import READ_LINES, Ending, ending, last_words
-from dev.devstack.outside import HEALTH_PORTS_NAME, PORTS_NAME
+from dev.devstack.outside import CONNECTIONS_VARIABLE, HEALTH_PORTS_NAME, PORTS_NAME
 from dev.devstack.ports import LOOPBACK
 from dev.devstack.processes import LOG_LINES, OwnedProcess, Patience
 from dev.devstack.stack import Stack
 from dev.devstack.started import Started
 from dev.sample_data.load import load_airlines
-from temporal_tenancy import Database
+from temporal_tenancy import Database, Isolation
 from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets
 
 HERE: Final = Path(__file__).parents[1]
@@ -107,24 +107,32 @@ def starter_text(
 def runtime_database(stack: Stack) -> Database:
     """Returns the stack's database, with engines for the runtime roles."""
     addresses = stack.runtime_environment()
-    folder = addresses.get("CONNECTIONS_URL")
-    connections = (
-        None if folder is None else FileConnectionSecrets.from_url(folder, "CONNECTIONS_URL")
-    )
+    secrets = store_secrets(stack)
     return Database(
         tenant_url=addresses["TENANT_DATABASE_URL"],
         platform_url=addresses["PLATFORM_DATABASE_URL"],
-        stores=lambda made: ControlPlaneStores(made, connections),
+        stores=lambda made: ControlPlaneStores(made, secrets),
     )
 
 
-def load_sample_data(stack: Stack) -> dict[str, int]:
-    """Loads the 16 airlines and their flights; returns the number of new flights by tenant."""
+def store_secrets(stack: Stack) -> FileConnectionSecrets | None:
+    """Returns the connections of tenants' own databases; None: the stack keeps none."""
+    url = stack.runtime_environment().get(CONNECTIONS_VARIABLE)
+    return None if url is None else FileConnectionSecrets.from_url(url, CONNECTIONS_VARIABLE)
+
+
+def load_sample_data(
+    stack: Stack, isolation_of: Mapping[str, Isolation] | None = None
+) -> dict[str, int]:
+    """Loads the 16 airlines and their flights; returns the number of new flights by tenant.
+
+    Those in `isolation_of` get stores of their own, which must have been prepared.
+    """
 
     async def load() -> dict[str, int]:
         database = runtime_database(stack)
         try:
-            return await load_airlines(database)
+            return await load_airlines(database, store_secrets(stack), isolation_of or {})
         finally:
             await database.dispose()
 

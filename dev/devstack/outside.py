@@ -1,4 +1,4 @@
-"""Local stand-ins for outside systems: mail, object storage, tenants' credentials."""
+"""Local stand-ins for outside systems: mail, object storage, secrets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from dev.devstack.started import Started
 WEB_PORT: Final = 8000
 PORTS_NAME: Final = "web"
 HEALTH_PORTS_NAME: Final = "web-health"
+CONNECTIONS_VARIABLE: Final = "CONNECTIONS_URL"
+FOLDERS: Final = {
+    "STORAGE_URL": "storage",
+    "SECRETS_URL": "secrets",
+    CONNECTIONS_VARIABLE: "connections",
+}
 
 
 class Outside(Started):
@@ -42,7 +48,7 @@ class Outside(Started):
     def start(self) -> None:
         """Starts the mail sink, and creates the folders and the secret that are missing."""
         made: dict[str, str] = {}
-        for name, folder in (("STORAGE_URL", "storage"), ("SECRETS_URL", "secrets")):
+        for name, folder in FOLDERS.items():
             if not self._environ.get(name):
                 made[name] = _folder(self._directory / folder)
         if not self._environ.get("LINK_SECRET"):
@@ -57,6 +63,12 @@ class Outside(Started):
         """Stops the mail sink."""
         if self.mail is not None:
             self.mail.stop()
+
+    @property
+    def connections(self) -> Path | None:
+        """Where the connections of tenants' databases are; None: where the environment says."""
+        given = CONNECTIONS_VARIABLE not in self._folders
+        return None if given else self._directory / FOLDERS[CONNECTIONS_VARIABLE]
 
     @property
     def web_is_given(self) -> bool:

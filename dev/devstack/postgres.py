@@ -84,6 +84,7 @@ class EmbeddedPostgres(Started):
         wheel: str = WHEEL,
         programs: Path | None = None,
         stop_wait: float = STOP_WAIT,
+        owner_creates: bool = False,
     ) -> None:
         """
         Args:
@@ -94,6 +95,7 @@ class EmbeddedPostgres(Started):
             wheel: the module that has the programs, of PostgreSQL 18.
             programs: the folder of the programs of another PostgreSQL, 15 or newer.
             stop_wait: seconds to wait for a server on the same data that is shutting down.
+            owner_creates: whether the owner may create databases, such as tenants' own.
         """
         self.directory = directory.absolute()
         self.data = self.directory / "data"
@@ -104,6 +106,7 @@ class EmbeddedPostgres(Started):
         self._wheel = wheel
         self._programs = programs
         self._stop_wait = stop_wait
+        self._owner_creates = owner_creates
         self._port: int | None = None
         self._process: OwnedProcess | None = None
         self._credentials: Credentials | None = None
@@ -391,6 +394,12 @@ class EmbeddedPostgres(Started):
         return False
 
     def _prepare(self) -> None:
+        self._make_database()
+        if self._owner_creates:  # also in data of an earlier release
+            with self._superuser() as connection:
+                connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(OWNER)))
+
+    def _make_database(self) -> None:
         with self._superuser() as connection:
             if _exists(connection, "SELECT FROM pg_database WHERE datname = %s", DATABASE):
                 return

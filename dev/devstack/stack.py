@@ -15,13 +15,14 @@ from typing import IO, Final, TypeVar
 
 from dev.devstack.errors import DirectoryInUse, NoDirectory, PartMissing
 from dev.devstack.files import read_exports, write_exports
-from dev.devstack.outside import Outside
+from dev.devstack.outside import CONNECTIONS_VARIABLE, Outside
 from dev.devstack.ports import Ports
 from dev.devstack.postgres import EmbeddedPostgres
 from dev.devstack.progress import Progress, Silence
 from dev.devstack.redis import RedisServer, redis_program
 from dev.devstack.signals import undisturbed
 from dev.devstack.started import Started
+from dev.devstack.store_connections import point_connections
 from dev.devstack.temporal_kinds import KIND_VARIABLES, make_temporal
 from dev.devstack.temporal_part import TemporalPart
 
@@ -83,7 +84,7 @@ class Stack(Started):
             partitions: of each task queue; see `make_temporal`.
             dynamic_config: of the Temporal server; see `make_temporal`.
             temporal_binary: the dev server's program; searched for if not given.
-            outside: whether to provide mail, object storage, tenants' credentials and Redis too.
+            outside: whether to provide mail, object storage, folders of secrets and Redis too.
             progress: says what is started, and how long it takes.
         """
         self.directory = directory.absolute()
@@ -122,6 +123,7 @@ class Stack(Started):
                 self._start_redis(parts)
                 outside = Outside(self.directory, self._environ, self.ports)
                 self.outside = parts.enter_context(outside)
+            self._point_connections()
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
@@ -173,7 +175,9 @@ class Stack(Started):
 
         A shell that has sourced `env` has what a worker and `starter.py` need. The owner's address
         is apart, because a process with the owner's rights is refused where tenants' jobs run.
+        Also lets the connections of tenants' databases lead to where PostgreSQL is now.
         """
+        self._point_connections()
         own = sorted(name for name in self.environment() if not self._environ.get(name))
         markers = {DIRECTORY_VARIABLE: str(self.directory), OWN_VARIABLE: ",".join(own)}
         write_exports(
@@ -215,10 +219,18 @@ class Stack(Started):
             self._progress.say("The database is the one that DATABASE_URL names.")
             return
         postgres = EmbeddedPostgres(
-            self.directory / "postgres", ports=self.ports, durable=self._durable
+            self.directory / "postgres",
+            ports=self.ports,
+            durable=self._durable,
+            owner_creates=True,
         )
         with self._progress.phase("Starting PostgreSQL"):
             self.postgres = parts.enter_context(self._running("PostgreSQL", postgres))
+
+    def _point_connections(self) -> None:
+        folder = None if self.outside is None else self.outside.connections
+        if self.postgres is not None and folder is not None:
+            point_connections(folder, self.postgres.port)
 
     def _require_given_database(self) -> dict[str, str]:
         for name in ROLE_VARIABLES:
@@ -346,7 +358,7 @@ def without_servers(environ: Mapping[str, str]) -> dict[str, str]:
 
     It keeps TEMPORAL_KIND, which is no address.
     """
-    given = {*DATABASE_VARIABLES, REDIS_VARIABLE}
+    given = {*DATABASE_VARIABLES, REDIS_VARIABLE, CONNECTIONS_VARIABLE}
     own = {*environ.get(OWN_VARIABLE, "").split(","), *given, *MARKERS}
     return {
         name: value

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, cast
 
 import psycopg
@@ -20,6 +21,7 @@ from dev.sample_data.airlines import TIME_ZONE, Flight, airlines, flights
 from saas.database.tables import UsageEvent
 from temporal_tenancy import (
     Database,
+    Isolation,
     SessionLimits,
     TenantScope,
     TenantStatus,
@@ -28,7 +30,8 @@ from temporal_tenancy import (
     tenant_session,
     use_database,
 )
-from temporal_tenancy.control_plane import TenantExists, TenantRow, Tenants
+from temporal_tenancy.control_plane import TenantExists, TenantRow
+from temporal_tenancy.stores import FileConnectionSecrets, SignUp
 
 PLAN: Final = "enterprise"  # every feature, and data kept without limit
 MADE_UP_PLANS: Final = ("free", "standard", "enterprise")
@@ -64,18 +67,31 @@ _MOVE: Final = """
 """
 
 
-async def load_airlines(database: Database) -> dict[str, int]:
+async def load_airlines(
+    database: Database,
+    secrets: FileConnectionSecrets | None = None,
+    isolation_of: Mapping[str, Isolation] = MappingProxyType({}),
+) -> dict[str, int]:
     """Adds the 16 airlines as tenants with their 336,776 flights.
 
     An airline that has events keeps those: all of an airline's flights are loaded in one
     transaction, so either all were loaded before, or none was. Returns the number of new events by
     tenant id.
+
+    Args:
+        database: also finds the stores of those that have their own.
+        secrets: the connections of tenants' own databases.
+        isolation_of: the airlines whose rows are in no shared tables, once they are added.
     """
     added = {airline.tenant_id: 0 for airline in airlines()}
     for airline in airlines():
         with suppress(TenantExists):
-            await Tenants(database).add(
-                airline.tenant_id, airline.name, plan=PLAN, time_zone=TIME_ZONE
+            await SignUp(database, secrets).add(
+                airline.tenant_id,
+                airline.name,
+                plan=PLAN,
+                time_zone=TIME_ZONE,
+                isolation=isolation_of.get(airline.tenant_id, Isolation.SHARED),
             )
     missing = [tenant for tenant in added if not await _has_events(database, tenant)]
     if not missing:

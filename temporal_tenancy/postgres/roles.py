@@ -181,11 +181,39 @@ def grant_database(connection: psycopg.Connection[Any], roles: Roles) -> None:
     """
     schemas = connection.execute(_PUBLIC_SCHEMA).fetchall()
     for role in roles:
-        _grant(connection, role, "connect", "database", connection.info.dbname)
+        grant(connection, role, "connect", "database", connection.info.dbname)
         for (schema,) in schemas:
-            _grant(connection, role, "usage", "schema", schema)
+            grant(connection, role, "usage", "schema", schema)
     # COPY FROM does not work on tables with row-level security: bulk loads use temporary ones.
-    _grant(connection, roles.tenant, "temporary", "database", connection.info.dbname)
+    grant(connection, roles.tenant, "temporary", "database", connection.info.dbname)
+
+
+def grant(
+    connection: psycopg.Connection[Any],
+    role: str,
+    right: LiteralString,
+    kind: LiteralString,
+    name: str,
+) -> None:
+    """Grants a right on a database or a schema; raises `ConfigurationError` if it may not.
+
+    Does nothing if the role has the right from somebody else.
+    """
+    statement = sql.SQL("grant {} on {} {} to {}").format(
+        sql.SQL(right), sql.SQL(kind), sql.Identifier(name), sql.Identifier(role)
+    )
+    try:
+        with connection.transaction():
+            connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege:
+        pass  # the role may have it from somebody else
+    # A role without the right to grant may also get a warning and no error.
+    query = sql.SQL("select {}(%s, %s, %s)").format(sql.Identifier(f"has_{kind}_privilege"))
+    if connection.execute(query, [role, name, right]).fetchone() != (True,):
+        raise ConfigurationError(
+            f"{connection.info.user} may not give {role} the right {right.upper()} on the {kind} "
+            f"{name}. As its owner, run {statement.as_string(connection)}."
+        )
 
 
 def limit_roles(connection: psycopg.Connection[Any], roles: Roles | None = None) -> None:
@@ -246,27 +274,3 @@ def _login(connection: psycopg.Connection[Any], role: str, password: str) -> sql
         password.encode(), role.encode(), b"scram-sha-256"
     ).decode()
     return sql.SQL("login noinherit password {}").format(sql.Literal(secret))
-
-
-def _grant(
-    connection: psycopg.Connection[Any],
-    role: str,
-    right: LiteralString,
-    kind: LiteralString,
-    name: str,
-) -> None:
-    statement = sql.SQL("grant {} on {} {} to {}").format(
-        sql.SQL(right), sql.SQL(kind), sql.Identifier(name), sql.Identifier(role)
-    )
-    try:
-        with connection.transaction():
-            connection.execute(statement)
-    except psycopg.errors.InsufficientPrivilege:
-        pass  # the role may have it from somebody else
-    # A role without the right to grant may also get a warning and no error.
-    query = sql.SQL("select {}(%s, %s, %s)").format(sql.Identifier(f"has_{kind}_privilege"))
-    if connection.execute(query, [role, name, right]).fetchone() != (True,):
-        raise ConfigurationError(
-            f"{connection.info.user} may not give {role} the right {right.upper()} on the {kind} "
-            f"{name}. As its owner, run {statement.as_string(connection)}."
-        )

@@ -17,6 +17,7 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.postgres.database_errors import ExcessRights
 from temporal_tenancy.postgres.installation import IDENTITY, Installation, Roles
 from temporal_tenancy.postgres.role_checks import SHOWN, STORE_MARK
+from temporal_tenancy.postgres.roles import grant
 from temporal_tenancy.postgres.row_security import ACCESS_POLICY, ISOLATION_POLICY
 
 GROUP_SUFFIX: Final = "_stores"
@@ -115,6 +116,7 @@ def admit_stores(connection: psycopg.Connection[Any], installation: Installation
     parameters = {"schema": schema, "tenant": roles.tenant, "group": group}
     if not _has_usage(connection, group, schema):
         _execute(connection, "grant usage on schema {} to {}", schema, group)
+    _admit_bulk_loads(connection, roles)
     if connection.execute(_UUIDV7, [schema]).fetchone() is not None:
         connection.execute(
             sql.SQL("grant execute on function {}.uuidv7() to {}").format(
@@ -252,6 +254,18 @@ def _make_role(
             sql.Identifier(role), sql.Literal(mark_of(roles))
         )
     )
+
+
+def _admit_bulk_loads(connection: psycopg.Connection[Any], roles: Roles) -> None:
+    """Lets stores' roles make temporary tables, as the tenant role may: COPY goes through them."""
+    database, group = connection.info.dbname, stores_group(roles)
+    query = "select has_database_privilege(%s, %s, 'TEMPORARY')"
+    may, lacks = (
+        connection.execute(query, [role, database]).fetchone() == (has,)
+        for role, has in ((roles.tenant, True), (group, False))
+    )
+    if may and lacks:
+        grant(connection, group, "temporary", "database", database)
 
 
 def _has_usage(connection: psycopg.Connection[Any], role: str, schema: str) -> bool:

@@ -21,7 +21,7 @@ from temporal_tenancy.outbox.relay.store_outbox import (
 )
 from temporal_tenancy.outbox.relay.store_rounds import StoreRounds
 from temporal_tenancy.postgres import _store_entry as store_entry
-from temporal_tenancy.postgres import transactions
+from temporal_tenancy.postgres import store_roles, transactions
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
 from temporal_tenancy.postgres._servers import Server
 from temporal_tenancy.postgres._shared_only import SharedOnly
@@ -32,6 +32,7 @@ from tests.mutants.mutant import Mutant, replace
 STORES: Final = "tests/library/postgres/test_stores.py"
 OUTBOXES: Final = "tests/library/outbox/test_store_outboxes.py"
 DOORS: Final = "tests/library/stores/test_doors_without_stores.py"
+SCHEMAS: Final = "tests/library/stores/test_schema_stores.py"
 CONNECTIONS: Final = "tests/library/postgres/test_store_connections.py"
 
 
@@ -169,6 +170,12 @@ STORE_FAULTS: Final = [
         "a store's role outlives the transaction",
         (f"{STORES}::test_a_sound_set_up_passes",),
         seed=_leave_no_role,
+    ),
+    Mutant(
+        "store-without-bulk-loads",
+        "a store's role may make no temporary table",
+        (f"{SCHEMAS}::test_a_bulk_load_into_a_store_goes_through_a_temporary_table",),
+        seed=lambda: replace(store_roles, "_admit_bulk_loads", lambda *given: None),
     ),
     Mutant(
         "store-path-kept",

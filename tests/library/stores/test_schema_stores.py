@@ -84,6 +84,17 @@ def test_a_session_in_the_stores_role_works_there_and_in_the_outbox(
         assert tenants_login.execute("select store from store_identity").fetchall() == [(name,)]
 
 
+def test_a_bulk_load_into_a_store_goes_through_a_temporary_table(
+    preparation: Preparation, tenants_login: psycopg.Connection
+) -> None:
+    name = preparation.prepare(Isolation.SCHEMA)
+    with inside(tenants_login, name):
+        tenants_login.execute("create temporary table staged (like invoices) on commit drop")
+        tenants_login.execute("insert into staged (tenant_id, period) values ('acme', '2013-04')")
+        moved = tenants_login.execute("insert into invoices select * from staged returning period")
+        assert moved.fetchall() == [("2013-04",)]
+
+
 def test_row_level_security_holds_in_the_store_and_in_the_shared_outbox(
     preparation: Preparation, tenants_login: psycopg.Connection
 ) -> None:
