@@ -12,9 +12,10 @@ from psycopg import sql
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 
 TABLES: Final = (
-    *("admission", "alerts", "api_keys", "dead_letters", "in_flight", "ledger", "lock_fences"),
-    *("locks", "metered_hours", "outbox_messages", "plans", "positions", "processed_events"),
-    *("releases", "running_processes", "server_checks", "stores", "tenants", "ticks"),
+    *("admission", "alerts", "api_keys", "dead_letters", "declared_schemas", "in_flight"),
+    *("ledger", "lock_fences", "locks", "metered_hours", "outbox_messages", "plans", "positions"),
+    *("processed_events", "releases", "running_processes", "server_checks", "stores"),
+    *("tenants", "ticks"),
 )
 """The library's tables, without those of the migrations' versions."""
 

@@ -193,12 +193,12 @@ def test_a_second_installation_is_made_when_it_is_asked_for(database_urls: Datab
 async def test_a_process_that_names_another_schema_is_told_where_the_tables_are(
     database_urls: DatabaseUrls,
 ) -> None:
-    """When it uses one: a process may use none of the library's tables."""
     database = of_jobs(database_urls)
     try:
         with within(database, "acme"):
-            async with tenant_session() as session:
-                await session.execute(text("select * from effects"))
+            with pytest.raises(InstallationElsewhere, match="the schema tenancy"):
+                async with tenant_session():  # asks the control plane for the tenant's store
+                    pass
             with pytest.raises(InstallationElsewhere, match="the schema tenancy"):
                 await ask(database, "1")
         with pytest.raises(InstallationElsewhere, match="not in jobs"):
