@@ -25,8 +25,8 @@ from psycopg import sql
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, tell, turns
 from benchmarks.shared.servers import Servers
 from dev.devstack.postgres import DatabaseUrls
+from temporal_tenancy import Isolation
 from temporal_tenancy.core import MigrationEnvironment
-from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres import connect
 from temporal_tenancy.postgres.role_checks import STORE_MARK
 from temporal_tenancy.postgres.store_roles import make_identity
