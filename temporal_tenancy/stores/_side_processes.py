@@ -34,7 +34,7 @@ def side_processes(at_once: int, stores: int) -> Iterator[Mapping]:
     executor = ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin,
+        initializer=_start_process,
         initargs=(declared_type(),),
     )
     try:
@@ -43,7 +43,7 @@ def side_processes(at_once: int, stores: int) -> Iterator[Mapping]:
         executor.shutdown(cancel_futures=True)
 
 
-def _begin(tenant_ids: TenantIdType) -> None:
+def _start_process(tenant_ids: TenantIdType) -> None:
     """Prepares a process as its parent was."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.stdout = sys.stderr  # the parent's answer goes to standard output

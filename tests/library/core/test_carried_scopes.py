@@ -484,6 +484,7 @@ def test_only_where_a_hop_begins_and_where_a_tenant_is_looked_up_is_a_scope_pass
         "temporal_tenancy/core/directory.py",
         "temporal_tenancy/sdk/search_attributes.py",
         "temporal_tenancy/control_plane/directory.py",
+        "temporal_tenancy/postgres/_shared_only.py",
         "temporal_tenancy/postgres/control_session.py",
         "temporal_tenancy/postgres/sql_directory.py",
         "temporal_tenancy/deployments/_released_versions.py",
