@@ -10,6 +10,7 @@ import pytest
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.stores.errors import StoreExists, StorePreparationFailed, StoreRefused
 from temporal_tenancy.stores.preparation import Preparation
 from temporal_tenancy.stores.secrets import FileConnectionSecrets
@@ -86,12 +87,13 @@ def test_a_database_with_tables_is_left_alone(
     assert owner.execute("select from tenancy.stores").fetchall() == []
 
 
-def test_a_server_that_is_down_leaves_a_store_to_continue(
-    preparation: Preparation, other_database: DatabaseUrls
+def test_a_server_that_is_down_leaves_no_store(
+    preparation: Preparation, other_database: DatabaseUrls, owner: psycopg.Connection
 ) -> None:
     down = other_database.owner.rpartition(":")[0] + ":1/a_store"
-    with pytest.raises(StorePreparationFailed, match="does not answer"):
+    with pytest.raises(DatabaseUnreachable, match="does not answer"):
         preparation.prepare(Isolation.DATABASE, name="t_1", at=down)
+    assert owner.execute("select from tenancy.stores").fetchall() == []
     assert preparation.prepare(Isolation.DATABASE, name="t_1", at=other_database.owner) == "t_1"
 
 
