@@ -13,7 +13,7 @@ from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli.answers import Answer, lines, table
 from temporal_tenancy.control_plane.plans import PlanChanges, Plans
 from temporal_tenancy.core.directory import LIMIT_MAX, LIMIT_MIN, Plan
-from temporal_tenancy.core.words import duration
+from temporal_tenancy.core.words import duration, number
 
 NOTHING: Final = "none"
 _TITLES: Final = ("plan", "weight", "cap", "share", "statement", "lock", "idle", "transaction")
@@ -88,7 +88,7 @@ def _seconds(text: str, option: str) -> timedelta | None:
     if not LIMIT_MIN <= limit <= LIMIT_MAX:
         least, most = LIMIT_MIN.total_seconds(), LIMIT_MAX.total_seconds()
         raise typer.BadParameter(
-            f"it is {least:g} to {most:,.0f} seconds, or {NOTHING}.", param_hint=option
+            f"it is {least:g} to {number(int(most), 'second')}, or {NOTHING}.", param_hint=option
         )
     return limit
 

@@ -14,6 +14,7 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError, TenantUnknown
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
+from temporal_tenancy.core.words import number
 from temporal_tenancy.postgres.migrations import Pending, revisions_in
 from temporal_tenancy.postgres.revisions import Lineage, read_lineage
 from temporal_tenancy.stores import _database_stores as database_stores
@@ -66,7 +67,7 @@ class Waves:
             raise ConfigurationError("the failures of a wave cannot be less than 0.")
         if self.connections < CONNECTIONS_OF_ONE + 1:
             raise ConfigurationError(
-                f"migrations need {CONNECTIONS_OF_ONE + 1} connections or more, not "
+                f"migrations need {number(CONNECTIONS_OF_ONE + 1, 'connection')} or more, not "
                 f"{self.connections}: one to the control plane, and {CONNECTIONS_OF_ONE} for each "
                 "store at a time."
             )
