@@ -346,3 +346,12 @@ def plan_of_this_activity(tenant_id: str) -> Plan | None:
     """Returns the plan of `tenant_id` if this activity works for it; None otherwise."""
     record = record_of_this_activity()
     return None if record is None or record.id != tenant_id else record.plan
+
+
+def placed_record_of_this_activity(tenant_id: str) -> Tenant | None:
+    """Returns the record of `tenant_id` if this activity works for it and it says where its rows
+    are; a directory of the application's own does not know."""
+    record = record_of_this_activity()
+    if record is None or record.id != tenant_id or "isolation" not in record.model_fields_set:
+        return None
+    return record

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporal_tenancy.core.directory import (
     STATE_CACHE_SECONDS,
     STATE_CACHE_TENANTS,
-    record_of_this_activity,
+    placed_record_of_this_activity,
 )
 from temporal_tenancy.core.errors import StoreUnsupported
 from temporal_tenancy.core.scope import _outside
@@ -58,13 +58,8 @@ class SharedOnly:
             StoreUnsupported: nothing was sent to the tenants' tables.
             DatabaseUnreachable: the control plane does not answer.
         """
-        record = record_of_this_activity()
-        if (
-            record is not None
-            and record.id == tenant
-            # A directory of the application's own does not know.
-            and "isolation" in record.model_fields_set
-        ):
+        record = placed_record_of_this_activity(tenant)
+        if record is not None:
             if record.isolation is not Isolation.SHARED:
                 raise _unsupported(tenant, record.store)
             return

@@ -14,7 +14,7 @@ from temporal_tenancy.control_plane.tables import StoreRow, TenantRow
 from temporal_tenancy.core.directory import (
     STATE_CACHE_SECONDS,
     STATE_CACHE_TENANTS,
-    record_of_this_activity,
+    placed_record_of_this_activity,
 )
 from temporal_tenancy.core.identifiers import may_exist
 from temporal_tenancy.core.scope import _outside
@@ -81,13 +81,8 @@ class ControlPlaneStores:
         """
         if not may_exist(tenant_id):
             raise unknown(tenant_id)
-        record = record_of_this_activity()
-        if (
-            record is not None
-            and record.id == tenant_id
-            and record.isolation is Isolation.SHARED
-            and "isolation" in record.model_fields_set  # else its directory does not know
-        ):
+        record = placed_record_of_this_activity(tenant_id)
+        if record is not None and record.isolation is Isolation.SHARED:
             return SHARED
         known = self._found.get(tenant_id)
         if known is not None and self.clock() - known[0] < self.seconds:

@@ -85,28 +85,17 @@ async def test_a_tenant_that_is_set_for_the_session_is_found(
 
 
 @SCHEMAS
-async def test_a_search_path_that_sessions_share_is_found(
+@pytest.mark.parametrize("setting", ["search_path", "role"])
+async def test_what_the_entry_of_a_store_sets_for_the_session_is_found(
     database: Database,
     database_urls: DatabaseUrls,
     mode: Mode,
     caplog: pytest.LogCaptureFixture,
     change_entry: Callable[[Change], None],
+    setting: str,
 ) -> None:
-    change_entry(for_the_session("'search_path'"))
-    with pytest.raises(AssertionError, match="'search_path'"):
-        await interleaved(database, database_urls, mode, caplog)
-
-
-@SCHEMAS
-async def test_a_role_that_is_set_for_the_session_is_found(
-    database: Database,
-    database_urls: DatabaseUrls,
-    mode: Mode,
-    caplog: pytest.LogCaptureFixture,
-    change_entry: Callable[[Change], None],
-) -> None:
-    change_entry(for_the_session("'role'"))
-    with pytest.raises(AssertionError, match="'role'"):
+    change_entry(for_the_session(f"'{setting}'"))
+    with pytest.raises(AssertionError, match=f"'{setting}'"):
         await interleaved(database, database_urls, mode, caplog)
 
 
