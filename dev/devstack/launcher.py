@@ -55,6 +55,15 @@ def _become(uid: int, gid: int, capability: int) -> None:
         _keep_only(capability)
 
 
+def die_with_parent(parent: int, death_signal: int) -> None:
+    """Has the kernel send this process a signal when its parent ends; exits if that has ended."""
+    if sys.platform == "linux":
+        _prctl(PR_SET_PDEATHSIG, death_signal)
+    if os.getppid() != parent:
+        # The parent ended before the kernel knew which process to watch.
+        sys.exit(FAILED)
+
+
 def main(arguments: list[str]) -> None:
     """Becomes the program; exits with 126 if it cannot."""
     parent, death_signal, uid, gid, capability = map(int, arguments[:5])
@@ -62,12 +71,7 @@ def main(arguments: list[str]) -> None:
     try:
         if uid >= 0:
             _become(uid, gid, capability)
-        if sys.platform == "linux":
-            # After the change of account, which clears it.
-            _prctl(PR_SET_PDEATHSIG, death_signal)
-        if os.getppid() != parent:
-            # The parent ended before the kernel knew which process to watch.
-            sys.exit(FAILED)
+        die_with_parent(parent, death_signal)  # after the change of account, which clears it
         os.execv(program[0], program)  # noqa: S606
     except OSError as error:
         print(f"{program[0]} could not be started: {error}", file=sys.stderr)

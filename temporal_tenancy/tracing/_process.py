@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
 from opentelemetry import trace
@@ -15,7 +16,17 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+)
+from opentelemetry.util.types import Attributes
 from temporalio.contrib.opentelemetry import (
     OpenTelemetryPlugin,
     ReplaySafeTracerProvider,
@@ -120,6 +131,7 @@ def start_tracing(service: str, *, exporter: SpanExporter | None = None) -> Trac
         provider = create_tracer_provider(sampler, resource=resource, shutdown_on_exit=False)
         exporting = BatchSpanProcessor(exporter or OTLPSpanExporter())
         provider.add_span_processor(TenantSpans(exporting))
+        _keep_tracers(provider)
         trace.set_tracer_provider(provider)
         if trace.get_tracer_provider() is not provider:
             provider.shutdown()
@@ -132,6 +144,27 @@ def start_tracing(service: str, *, exporter: SpanExporter | None = None) -> Trac
         use_tracer(tracing)
         _started.append(tracing)
         return tracing
+
+
+def _keep_tracers(provider: ReplaySafeTracerProvider) -> None:
+    """Has a provider make one tracer of each name.
+
+    It makes one at each call otherwise, which takes as long as a span, and the SDK's interceptors
+    call it for each span.
+    """
+    made = provider.get_tracer
+    kept = lru_cache(maxsize=1_000)(made)
+
+    def get_tracer(
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes | None = None,
+    ) -> Tracer:
+        named = instrumenting_module_name, instrumenting_library_version, schema_url
+        return made(*named, attributes) if attributes else kept(*named)
+
+    provider.get_tracer = get_tracer  # type: ignore[method-assign]
 
 
 def _trace_sql() -> None:

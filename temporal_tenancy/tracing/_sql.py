@@ -31,13 +31,11 @@ def _before(
     if context is None or not trace.get_current_span().get_span_context().is_valid:
         return  # outside a trace: a relay looking for messages would fill the collector
     operation, table = described(statement)
-    span = trace.get_tracer(__name__).start_span(
-        f"{operation} {table}" if table else operation, kind=SpanKind.CLIENT
-    )
-    span.set_attribute("db.system.name", "postgresql")
-    span.set_attribute("db.operation.name", operation)
+    attributes = {"db.system.name": "postgresql", "db.operation.name": operation}
     if table:
-        span.set_attribute("db.collection.name", table)
+        attributes["db.collection.name"] = table
+    name = f"{operation} {table}" if table else operation
+    span = trace.get_tracer(__name__).start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
     setattr(context, _SPAN, span)
 
 

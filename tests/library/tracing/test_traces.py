@@ -201,6 +201,17 @@ async def test_log_lines_have_the_ids_of_the_trace(collected: Collected) -> None
     assert current_traceparent() is None
 
 
+@pytest.mark.usefixtures("collected")
+def test_a_tracer_of_a_name_is_made_once_and_one_with_attributes_is_its_own() -> None:
+    from opentelemetry import trace
+
+    provider = trace.get_tracer_provider()
+    assert trace.get_tracer("test") is trace.get_tracer("test")
+    assert trace.get_tracer("test") is not trace.get_tracer("test", "2")
+    of_a_part = provider.get_tracer("test", attributes={"part": "a"})
+    assert of_a_part is not provider.get_tracer("test", attributes={"part": "b"})
+
+
 def test_an_error_on_a_span_is_its_type_alone(collected: Collected) -> None:
     from opentelemetry import trace
 

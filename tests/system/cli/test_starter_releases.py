@@ -80,18 +80,18 @@ async def test_a_release_is_refused_halted_caught_up_promoted_and_taken_back(
     saas: Client,
     database: Database,
     starter: Starter,
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
 ) -> None:
     first, second, third, fourth = tenants = await make_up_tenants(database, 4, events=1)
 
     async def deployments(*arguments: str) -> Said:
         return await starter("deployments", *arguments, "--json")
 
-    await build(start_warm_worker, saas, "v1")
+    await build(start_worker, saas, "v1")
     promoted = done(await deployments("promote", "v1"))
     assert (promoted["before"], promoted["current"]) == (None, "v1")
-    await build(start_warm_worker, saas, "v2", BAD)
-    await build(start_warm_worker, saas, "v3")
+    await build(start_worker, saas, "v2", BAD)
+    await build(start_worker, saas, "v3")
     cohort = f"{first},{second}"
     done(await deployments("ramp", "v2", "--tenants", cohort, "--min-runs", "2"))
     await watch_often(saas, "v2")

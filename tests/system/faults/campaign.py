@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 from saas.queues import Queue
 from temporal_tenancy.control_plane.tables import TickState
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
+from tests.fixtures.warm_programs import WarmPrograms
 from tests.system.faults.checker import Tick, problems
 from tests.system.faults.scenarios import WINDOW, Fault, Kind, Scenario
 from tests.system.faults.servers import Servers, is_away, running_servers
@@ -82,13 +83,21 @@ class Campaign:
     """
 
     def __init__(
-        self, directory: Path, seeds: Sequence[int], run: Run, *, lanes: int, **servers: str
+        self,
+        directory: Path,
+        seeds: Sequence[int],
+        run: Run,
+        *,
+        lanes: int,
+        warm: WarmPrograms | None = None,
+        **servers: str,
     ) -> None:
-        """`run` is what a seed stands for; `servers` goes to `running_servers`."""
+        """`run` is what a seed stands for; `warm` and `servers` go to `running_servers`."""
         loop = asyncio.get_running_loop()
         self.seeds = seeds
         self._directory = directory
         self._run = run
+        self._warm = warm
         self._servers = servers
         self._outcomes: dict[int, asyncio.Future[Outcome]] = {
             seed: loop.create_future() for seed in seeds
@@ -127,7 +136,7 @@ class Campaign:
         """Takes scenarios off `seeds` up to the first that fails."""
         directory = self._directory / f"servers-of-{seeds[0]}"
         directory.mkdir()
-        async with running_servers(directory, **self._servers) as servers:
+        async with running_servers(directory, warm=self._warm, **self._servers) as servers:
             while seeds:
                 outcome = await self._run(servers, seeds[0])
                 self._outcomes[seeds.pop(0)].set_result(outcome)

@@ -124,7 +124,7 @@ def test_a_year_of_bills_is_whole_though_the_server_is_killed(tmp_path: Path) ->
 async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
     directory: Path = tmp_path_factory.mktemp("real-server")
     module = "tests.system.faults.message_process"
-    async with running_servers(directory, module=module, **VARIABLES) as running:
+    async with running_servers(directory, module=module, warm=None, **VARIABLES) as running:
         yield running
 
 

@@ -221,7 +221,9 @@ async def test_nothing_is_lost_and_nothing_grows(
 ) -> None:
     kind = os.environ.get(KIND_VARIABLE) or str(TemporalKind.SERVER)
     monkeypatch.setenv(KIND_VARIABLE, kind)
-    async with running_servers(tmp_path, CACHES, module=MODULE, **environment(tmp_path)) as servers:
+    async with running_servers(
+        tmp_path, CACHES, module=MODULE, warm=None, **environment(tmp_path)
+    ) as servers:
         servers.queues = ("bulk", "default", "critical")
         web = await start_web(servers)
         try:

@@ -12,17 +12,22 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dev.devstack.postgres import PLATFORM, TENANT
+from tests.fixtures.warm_programs import WarmPrograms
 from tests.system.faults.campaign import BOUNDED, Campaign, run_tick, seeds, selected_seeds
 from tests.system.faults.scenarios import JOBS, LANES, Kind, Scenario
 
 
 @pytest.fixture(scope="module")
 async def campaign(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    warm_processes: WarmPrograms,
 ) -> AsyncIterator[Campaign]:
     """Every selected scenario, running from the first one's test on."""
     directory = tmp_path_factory.mktemp("campaign")
-    campaign = Campaign(directory, selected_seeds(request), run_tick, lanes=LANES)
+    campaign = Campaign(
+        directory, selected_seeds(request), run_tick, lanes=LANES, warm=warm_processes
+    )
     yield campaign
     await campaign.abandon()
 

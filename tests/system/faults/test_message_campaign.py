@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.fixtures.warm_programs import WarmPrograms
 from tests.system.faults.campaign import BOUNDED, Campaign, seeds, selected_seeds
 from tests.system.faults.message_asks import POISON, plan
 from tests.system.faults.message_campaign import VARIABLES, run_messages
@@ -19,12 +20,20 @@ MODULE = "tests.system.faults.message_process"
 
 @pytest.fixture(scope="module")
 async def campaign(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    warm_processes: WarmPrograms,
 ) -> AsyncIterator[Campaign]:
     """Every selected scenario, running from the first one's test on."""
     directory = tmp_path_factory.mktemp("messages")
     campaign = Campaign(
-        directory, selected_seeds(request), run_messages, lanes=LANES, module=MODULE, **VARIABLES
+        directory,
+        selected_seeds(request),
+        run_messages,
+        lanes=LANES,
+        warm=warm_processes,
+        module=MODULE,
+        **VARIABLES,
     )
     yield campaign
     await campaign.abandon()

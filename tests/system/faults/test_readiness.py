@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from saas.queues import Queue
+from tests.fixtures.warm_programs import WarmPrograms
 from tests.system.faults.servers import Servers, running_servers
 from workflows.billing import BillingCycle, BillingCycleInput
 
@@ -23,8 +24,11 @@ DATABASE_AWAY = [
 
 
 @pytest.fixture
-async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
-    async with running_servers(tmp_path_factory.mktemp("servers")) as servers:
+async def servers(
+    tmp_path_factory: pytest.TempPathFactory, warm_processes: WarmPrograms
+) -> AsyncIterator[Servers]:
+    directory = tmp_path_factory.mktemp("servers")
+    async with running_servers(directory, warm=warm_processes) as servers:
         await servers.have_workers(1)
         yield servers
 

@@ -153,7 +153,7 @@ async def test_every_job_goes_on_in_another_worker_and_has_one_effect(
     tenants: Tenants,
     database: Database,
     database_urls: DatabaseUrls,
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -179,7 +179,7 @@ async def test_every_job_goes_on_in_another_worker_and_has_one_effect(
             runs = Runs(saas, database, tenants, everything, secrets)
             calm = {tenant_of("calm", job): job for job in jobs()}
             inputs = await runs.add(calm)
-            first = await start_warm_worker("--max-activities", "60", **variables).until_ready()
+            first = await start_worker("--max-activities", "60", **variables).until_ready()
             handles = await runs.start(calm, inputs)
             for handle in handles.values():
                 await handle.result()
@@ -195,13 +195,13 @@ async def test_every_job_goes_on_in_another_worker_and_has_one_effect(
             disturbed = within | after
             inputs = await runs.add(disturbed)
             with gate(database_urls.superuser):
-                second = start_warm_worker("--max-activities", "60", module=MODULE, **variables)
+                second = start_worker("--max-activities", "60", module=MODULE, **variables)
                 await second.until_ready()
                 handles = await runs.start(disturbed, inputs)
                 await until_held(second, len(after))
                 await until_waiting(database_urls.superuser, len(within))
                 await end(second)
-            third = await start_warm_worker("--max-activities", "60", **variables).until_ready()
+            third = await start_worker("--max-activities", "60", **variables).until_ready()
             for handle in handles.values():
                 await handle.result()
             await end(third)

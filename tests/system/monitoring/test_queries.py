@@ -119,13 +119,13 @@ async def answer(http: httpx.AsyncClient, path: str, **parameters: str) -> Any: 
 async def running(
     tenants: Tenants,
     database_urls: DatabaseUrls,
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
     tmp_path: Path,
 ) -> Running:
     """A worker, a relay and the HTTP door, and two tenants."""
     await tenants.add("dl", "Delta", plan="enterprise")
     await tenants.add("ua", "United", plan="enterprise")
-    return await start_all(start_warm_worker, database_urls, tmp_path)
+    return await start_all(start_worker, database_urls, tmp_path)
 
 
 async def start_all(

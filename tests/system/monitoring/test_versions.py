@@ -33,13 +33,13 @@ async def test_a_process_says_the_same_version_everywhere(
     database: Database,
     raw_client: Client,
     namespace: str,
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
     starter: Starter,
     tmp_path: Path,
 ) -> None:
     await tenants.add("ua", "United", plan="enterprise")
     running = await start_all(
-        start_warm_worker,
+        start_worker,
         database_urls,
         tmp_path,
         WORKER_DEPLOYMENT_NAME=DEPLOYMENT,

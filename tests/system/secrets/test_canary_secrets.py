@@ -167,7 +167,7 @@ def canaries() -> Canaries:
 
 @pytest.fixture
 async def stage(
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
     starter: Starter,
     web_environ: dict[str, str],
     web_tenants: dict[str, str],
@@ -198,9 +198,9 @@ async def stage(
         "WEB_HEALTH_PORT": "0",
     }
     started = (
-        start_warm_worker("--queue", "default,bulk", module=MODULE, **variables),
-        start_warm_worker("--relay", module=MODULE, **variables),
-        start_warm_worker(
+        start_worker("--queue", "default,bulk", module=MODULE, **variables),
+        start_worker("--relay", module=MODULE, **variables),
+        start_worker(
             "--port", "0", module="processes.web", **{**variables, "RELAY_DATABASE_URL": None}
         ),
     )
@@ -213,12 +213,12 @@ async def stage(
 
 
 async def test_no_secret_is_found_where_it_does_not_belong(
-    stage: Stage, database_urls: DatabaseUrls, start_warm_worker: StartWorker
+    stage: Stage, database_urls: DatabaseUrls, start_worker: StartWorker
 ) -> None:
     runs = await start_runs(stage)
     await ask_the_door(stage)
     evidence = Evidence()
-    await refuse_processes(stage, start_warm_worker, database_urls, evidence)
+    await refuse_processes(stage, start_worker, database_urls, evidence)
     await until_ended(stage, runs)
     # Of the runs but the open one, the messages, the sync and the tenants of the fan-out.
     await fan_out(stage, evidence)

@@ -19,7 +19,7 @@ TICK = "2013-04"
 
 async def test_jobs_of_every_kind_run_for_a_tenant_in_a_database_of_its_own(
     starter: Starter,
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
     apart: Apart,
     tenants: Tenants,
     tmp_path: Path,
@@ -38,8 +38,8 @@ async def test_jobs_of_every_kind_run_for_a_tenant_in_a_database_of_its_own(
         assert done.code == code, done.err + done.out
         return done
 
-    worker = start_warm_worker(**variables)
-    relay = start_warm_worker(
+    worker = start_worker(**variables)
+    relay = start_worker(
         "--relay", **variables, RELAY_STORE_POLL="PT0.1S", RELAY_DATABASE_URL=apart.urls.relay
     )
     await worker.until_ready()

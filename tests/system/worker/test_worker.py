@@ -53,9 +53,9 @@ async def get(worker: WorkerProcess, path: str) -> httpx.Response:
 
 
 async def test_it_works_and_sigterm_lets_a_running_activity_finish(
-    saas: Client, slow_run: SlowRun, release: Path, start_worker: StartWorker
+    saas: Client, slow_run: SlowRun, release: Path, start_cold_worker: StartWorker
 ) -> None:
-    worker = await start_worker("--identity", "w1", module=SLOW).until_ready()
+    worker = await start_cold_worker("--identity", "w1", module=SLOW).until_ready()
     assert (await get(worker, "/healthz")).json() == {"status": "ok"}
     ready = await get(worker, "/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
@@ -135,9 +135,9 @@ async def test_it_works_with_slots_by_what_the_machine_bears(
 
 
 async def test_the_dev_stack_gives_it_no_owner_credentials(
-    start_worker: StartWorker, database_urls: DatabaseUrls
+    start_cold_worker: StartWorker, database_urls: DatabaseUrls
 ) -> None:
-    worker = start_worker("--queue", "critical")
+    worker = start_cold_worker("--queue", "critical")
     await worker.until_line("worker.starting")
     environ = worker.environ()
     assert environ["TENANT_DATABASE_URL"] == database_urls.tenant
