@@ -18,7 +18,8 @@ import pytest
 from temporal_tenancy.core.stores import Isolation
 
 HERE: Final = Path(__file__).parent
-FULL: Final = "CONFORMANCE"  # the variable: "full" runs all tests of the table in all their modes
+# The variable: "full" runs all tests of the table in all their modes, "shared" all in that alone.
+WANTED: Final = "CONFORMANCE"
 
 
 class Mode(StrEnum):
@@ -146,8 +147,10 @@ def modes_of(metafunc: pytest.Metafunc) -> Sequence[Mode] | None:
     conforming = SUITE.get(path.relative_to(HERE).as_posix()) if HERE in path.parents else None
     if conforming is None:
         return None
-    full = os.environ.get(FULL) == "full"
-    return conforming.modes_of(metafunc.function.__name__, full=full)
+    wanted = os.environ.get(WANTED)
+    if wanted == Mode.SHARED:
+        return [Mode.SHARED]
+    return conforming.modes_of(metafunc.function.__name__, full=wanted == "full")
 
 
 if __name__ == "__main__":
