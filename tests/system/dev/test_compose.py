@@ -45,7 +45,7 @@ PUBLISHED = {"web", "temporal-ui", "mail", "prometheus", "alertmanager", "grafan
 DEFAULT_IS_RIGHT = "|".join(
     (
         *("LOG_FORMAT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "DRAIN_DELAY_SECONDS"),
-        *("CONNECTIONS_URL", "RELAY_LISTEN_DATABASE_URL"),
+        "RELAY_LISTEN_DATABASE_URL",
         *("METRICS_COLLECT_SECONDS", "METRICS_TENANTS", "RELAY_ATTEMPTS", "RELAY_BACKOFF"),
         r"RELAY_STORE_\w+",
         *(r"TENANT_(POOL_SIZE|POOL_RESERVED|\w+_TIMEOUT)", r"WEB_\w+_(SECONDS|MAX|MAX_BYTES|RATE)"),

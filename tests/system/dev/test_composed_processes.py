@@ -89,6 +89,7 @@ def compose(
         "TEMPORAL_NAMESPACE: default": f"TEMPORAL_NAMESPACE: {namespace}",
         "redis://:given@valkey:6379/0": redis_url,
         "/run/tenant-secrets": str(tmp_path),
+        "/run/store-connections": str(tmp_path / "store-connections"),
     }
 
     def service(name: str) -> Container:
