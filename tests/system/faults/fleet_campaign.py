@@ -6,8 +6,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -32,7 +32,9 @@ from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.sdk.suspension import release
 from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets, upgrade_stores
 from temporal_tenancy.stores.preparation import Preparation
+from tests.fixtures.warm_programs import WarmPrograms
 from tests.system.faults.campaign import STORM_INTERVAL, ended_by_themselves, noting
+from tests.system.faults.fleet_faults import FAULT
 from tests.system.faults.fleet_jobs import OPEN, Fleet
 from tests.system.faults.message_asks import Name, Plan, Transaction, ask, plan
 from tests.system.faults.message_campaign import VARIABLES, sweep
@@ -40,7 +42,7 @@ from tests.system.faults.message_checker import EFFECTS, counted
 from tests.system.faults.message_jobs import EFFECT
 from tests.system.faults.servers import Servers, running_servers
 
-MODULE: Final = "tests.system.faults.message_process"
+MODULE: Final = "tests.system.faults.fleet_process"
 OF_EACH: Final = 2  # tenants of an isolation
 WORKERS: Final = 2
 RELAYS: Final = 2
@@ -53,8 +55,8 @@ _END_SESSIONS: Final = """
     select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename = any(%s)
 """
 _MOVES: Final = (
-    "create table fleet_notes (tenant_id text primary key)",
-    "alter table audit_entries add column fleet_note text",  # a table at which everybody is at work
+    "create table {}_notes (tenant_id text primary key)",
+    "alter table audit_entries add column {} text",  # a table at which everybody is at work
 )
 
 
@@ -110,7 +112,8 @@ class Campaign:
 
     servers: Servers
     fleet: Fleet
-    folder: Path  # for migrations
+    folder: Path  # for migrations, which Python imports from there
+    seed: int
     wanted: Plan
     suspensions: list[Suspension] = field(default_factory=list)
 
@@ -119,8 +122,54 @@ class Campaign:
         """Everything that clients ask for."""
         return [*self.wanted.before, *self.wanted.meanwhile]
 
-    async def strike(self, step: Step) -> None:
-        """Causes one trouble, and repairs what does not recover."""
+    async def run(self, patience: float) -> list[str]:
+        """Does all steps, waits until the messages have ended, and returns what is wrong."""
+        found: list[str] = []
+        began = time.monotonic()
+
+        def say(what: object) -> None:
+            print(f"{time.monotonic() - began:5.1f} s: {what}")  # shown if the seed fails
+
+        with noting(found):
+            await asyncio.gather(
+                self.servers.have_workers(WORKERS), self.servers.have_relays(RELAYS)
+            )
+            say("the processes are ready")
+            steps = steps_of(self.seed)
+            for number, step in enumerate(steps):
+                await self._do(step, self.transactions[number :: len(steps)])
+                say(step)
+            async with asyncio.timeout(patience):
+                await self.until_done()
+            say("all messages have ended")
+        found += ended_by_themselves(self.servers)
+        with noting(found):
+            found += await asyncio.to_thread(self.wrong)
+        return found
+
+    async def _do(self, step: Step, asked: Sequence[Transaction]) -> None:
+        """Has clients ask while something goes wrong; the first error of the two is raised."""
+        late: list[Transaction] = []
+        if step.trouble is Trouble.SUSPEND:
+            # There must be something to do for it while it is suspended.
+            owners = sorted({each.tenant for each in asked if each.commits})
+            owner = owners[step.tenant % len(owners)]
+            late = [each for each in asked if each.tenant == owner]
+            asked = [each for each in asked if each.tenant != owner]
+        clients = asyncio.create_task(ask(self.fleet.database, asked))
+        try:
+            await asyncio.sleep(step.pause)
+            await self.strike(step, late)
+            await clients
+        finally:
+            clients.cancel()
+            await asyncio.gather(clients, return_exceptions=True)
+
+    async def strike(self, step: Step, late: Sequence[Transaction]) -> None:
+        """Causes one trouble, and repairs what does not recover.
+
+        `late` is what a tenant asks for while it is suspended.
+        """
         servers = self.servers
         match step.trouble:
             case Trouble.KILL_WORKER:
@@ -132,8 +181,7 @@ class Campaign:
             case Trouble.STORE_AWAY:
                 await self._take_away(self._own(step.tenant), step.seconds)
             case Trouble.SUSPEND:
-                tenants = self.fleet.tenants
-                await self._suspend(tenants[step.tenant % len(tenants)], step.seconds)
+                await self._suspend(late, step.seconds)
             case Trouble.MIGRATE:
                 await self.migrate()
             case Trouble.TERMINATE_SESSIONS:
@@ -146,7 +194,7 @@ class Campaign:
 
     async def migrate(self) -> None:
         """Migrates the shared tables and all stores, with a table that is in use."""
-        application = [TENANT_DATA, _more_migrations(self.folder)]
+        application = [TENANT_DATA, _more_migrations(self.folder, self.seed)]
         urls = self.fleet.urls
         await asyncio.to_thread(
             migrate,
@@ -187,7 +235,8 @@ class Campaign:
 
     def letters(self) -> list[Name]:
         """Returns whose dead letters there are."""
-        return [Name(*workflow_id.split("/", 2)) for workflow_id, *_ in self.fleet.dead_letters()]
+        found = [Name(*workflow_id.split("/", 2)) for workflow_id, *_ in self.fleet.dead_letters()]
+        return [name for name in found if name.key.startswith(self.wanted.prefix)]
 
     def wrong(self) -> list[str]:
         """Returns what is not as it has to be in the end, a sentence each."""
@@ -201,6 +250,8 @@ class Campaign:
         statuses: Counter[Name] = Counter()
         for tenant, job, key, status in self.fleet.messages():
             name = Name(tenant, job, key)
+            if not key.startswith(self.wanted.prefix):
+                continue  # of an earlier seed
             statuses[name] += 1
             if name not in accepted:
                 found.append(f"{name.workflow_id} was never asked for.")
@@ -249,12 +300,16 @@ class Campaign:
             finally:
                 await everything.execute(sql.SQL(allow).format(database, sql.SQL("true")))
 
-    async def _suspend(self, tenant: str, seconds: float) -> None:
+    async def _suspend(self, late: Sequence[Transaction], seconds: float) -> None:
+        """Suspends the tenant of `late`, which it asks for meanwhile."""
+        [tenant] = {each.tenant for each in late}
         tenants = Tenants(self.fleet.database)
         await _insisting(lambda: tenants.set_status(tenant, TenantStatus.SUSPENDED))
         # What was checked before may begin for as long as the answer is kept.
         since = await self._now() + timedelta(seconds=STATE_CACHE_SECONDS)
-        await asyncio.sleep(STATE_CACHE_SECONDS + seconds)
+        await asyncio.sleep(STATE_CACHE_SECONDS)
+        await ask(self.fleet.database, late)
+        await asyncio.sleep(seconds)
         self.suspensions.append(Suspension(tenant, since, await self._now()))
         await _insisting(lambda: tenants.resume(tenant))
 
@@ -266,27 +321,42 @@ class Campaign:
         return now
 
 
-async def run_fleet(directory: Path, seed: int) -> list[str]:
-    """Has messages handled while all goes wrong that a seed says; returns what is wrong."""
-    found: list[str] = []
-    async with _campaign(directory, seed) as campaign:
-        servers = campaign.servers
-        with noting(found):
-            steps = steps_of(seed)
-            for number, step in enumerate(steps):
-                asked = campaign.transactions[number :: len(steps)]
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(ask(campaign.fleet.database, asked))
-                    await asyncio.sleep(step.pause)
-                    await campaign.strike(step)
-            async with asyncio.timeout(PATIENCE):
-                await campaign.until_done()
-        found += ended_by_themselves(servers)
-        with noting(found):
-            found += await asyncio.to_thread(campaign.wrong)
-        codes = await servers.stop_processes()
-        found += [f"a process ended with {code}." for code in codes if code != 0]
-    return found
+class Fleets:
+    """One fleet for seed after seed, and a new one after a seed that failed."""
+
+    def __init__(self, directory: Path, warm: WarmPrograms, fault: str = "") -> None:
+        """`fault` is one of `fleet_faults.FAULTS`, in the workers and relays; empty: none."""
+        self._directory, self._warm, self._fault = directory, warm, fault
+        self._open = AsyncExitStack()
+        self._place: tuple[Servers, Fleet] | None = None
+
+    async def run(self, seed: int, *, patience: float = PATIENCE) -> list[str]:
+        """Has messages handled while all goes wrong that a seed says; returns what is wrong.
+
+        `patience` is how many seconds they may take in the end.
+        """
+        if self._place is None:
+            directory = self._directory / f"fleet-of-{seed}"
+            directory.mkdir()
+            place = running_fleet(directory, self._warm, self._fault)
+            self._place = await self._open.enter_async_context(place)
+        servers, fleet = self._place
+        campaign = Campaign(servers, fleet, self._directory, seed, plan(seed, fleet.tenants))
+        found = await campaign.run(patience)
+        if found:
+            await self.close()
+        return found
+
+    async def stopped(self) -> list[int]:
+        """Asks the processes to end; returns their exit codes."""
+        codes = [] if self._place is None else await self._place[0].stop_processes()
+        await self.close()
+        return codes
+
+    async def close(self) -> None:
+        """Ends everything."""
+        self._place = None
+        await self._open.aclose()
 
 
 async def _insisting(work: Callable[[], Awaitable[object]]) -> None:
@@ -301,10 +371,19 @@ async def _insisting(work: Callable[[], Awaitable[object]]) -> None:
 
 
 @asynccontextmanager
-async def _campaign(directory: Path, seed: int) -> AsyncIterator[Campaign]:
+async def running_fleet(
+    directory: Path, warm: WarmPrograms, fault: str = ""
+) -> AsyncIterator[tuple[Servers, Fleet]]:
+    """Runs servers with a fleet, its workers and its relays."""
     connections = directory / "connections"
-    variables = {"CONNECTIONS_URL": connections.as_uri(), "RELAY_STORE_POLL": "PT0.2S", **VARIABLES}
+    variables = {
+        "CONNECTIONS_URL": connections.as_uri(),
+        "RELAY_STORE_POLL": "PT0.2S",
+        FAULT: fault,
+        **VARIABLES,
+    }
     async with running_servers(directory, module=MODULE, **variables) as servers:
+        servers.warm = warm
         urls, secrets = servers.postgres.urls(), FileConnectionSecrets(connections)
         await asyncio.to_thread(_prepare, servers, secrets)
         database = Database(
@@ -316,8 +395,7 @@ async def _campaign(directory: Path, seed: int) -> AsyncIterator[Campaign]:
             fleet = Fleet(servers.postgres, urls, database, secrets)
             for isolation in Isolation:
                 await fleet.sign_up(isolation, OF_EACH, directory / "secrets")
-            await asyncio.gather(servers.have_workers(WORKERS), servers.have_relays(RELAYS))
-            yield Campaign(servers, fleet, directory, plan(seed, fleet.tenants))
+            yield servers, fleet
         finally:
             with suppress(DatabaseProblem):
                 await database.dispose()
@@ -338,9 +416,10 @@ def _prepare(servers: Servers, secrets: FileConnectionSecrets) -> None:
             preparation.prepare(isolation)
 
 
-def _more_migrations(folder: Path) -> MigrationEnvironment:
+def _more_migrations(folder: Path, seed: int) -> MigrationEnvironment:
     """Writes a package with migrations that no process needs; returns their environment."""
-    package = f"fleet_{uuid4().hex}"  # of its own name: Python keeps what it has imported
+    name = f"fleet_{seed}"
+    package = f"{name}_{uuid4().hex}"  # of its own name: Python keeps what it has imported
     versions = folder / package / "migrations" / "versions"
     versions.mkdir(parents=True)
     (folder / package / "__init__.py").write_text('"""More tables."""\n')
@@ -353,7 +432,7 @@ def _more_migrations(folder: Path) -> MigrationEnvironment:
     for number, statement in enumerate(_MOVES, start=1):
         (versions / f"{number:04}_x.py").write_text(
             f"from alembic import op\nrevision = '{number:04}'\ndown_revision = {before!r}\n"
-            f"def upgrade() -> None:\n    op.execute({statement!r})\n"
+            f"def upgrade() -> None:\n    op.execute({statement.format(name)!r})\n"
         )
         before = f"{number:04}"
-    return MigrationEnvironment("fleet", f"{package}:migrations", "fleet_version")
+    return MigrationEnvironment(name, f"{package}:migrations", f"{name}_version")

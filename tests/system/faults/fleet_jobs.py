@@ -61,6 +61,9 @@ _TABLES: Final = """
 _MESSAGES: Final = """
     select tenant_id, job, key, status from tenancy.outbox_messages where tenant_id = %s
 """
+# What of the library's tables is where a tenant's own rows are.
+_BESIDE: Final = ("outbox_messages", "processed_events", "lock_fences")
+_ELSEWHERE: Final = "select distinct tenant_id from {} where tenant_id = any(%s)"
 _LETTERS: Final = "select workflow_id, error_type, message from tenancy.dead_letters"
 
 
@@ -149,7 +152,21 @@ class Fleet:
         for tenant in self.tenants:
             place = self.place_of(tenant)
             found += _foreign(place.urls.superuser, place.own_schemas, {tenant})
-        return found + _foreign(self.urls.superuser, ["public"], in_shared)
+        found += _foreign(self.urls.superuser, ["public"], in_shared)
+        apart = [
+            tenant
+            for tenant in self.tenants
+            if self.place_of(tenant).isolation is Isolation.DATABASE
+        ]
+        with connect(self.urls.superuser) as everything:
+            for table in _BESIDE:
+                query = sql.SQL(_ELSEWHERE).format(sql.Identifier("tenancy", table))
+                rows = everything.execute(query, [apart]).fetchall()
+                found += [
+                    f"tenancy.{table} of the control plane has rows of {tenant}."
+                    for (tenant,) in rows
+                ]
+        return found
 
     def messages(self) -> list[tuple[str, str, str, str]]:
         """Returns the tenant, job, key and status of each message, from all outboxes."""

@@ -27,6 +27,7 @@ from saas.database.environment import TENANT_DATA
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.migrations import migrate
 from tests.fixtures.saas import saas_plugin
+from tests.fixtures.warm_programs import WarmPrograms
 from tests.fixtures.worker_process import ROOT, WorkerProcess
 from tests.system.faults.proxy import CommitProxy
 
@@ -63,6 +64,7 @@ class Servers:
     database: Database  # not through the proxy
     client: Client
     tenants: list[str]
+    warm: WarmPrograms | None = None  # forks workers and relays; None: each is a new Python
     queues: Sequence[str] = ("bulk",)  # of a worker
     workers: list[WorkerProcess] = field(default_factory=list)
     relays: list[WorkerProcess] = field(default_factory=list)
@@ -125,7 +127,8 @@ class Servers:
         return [await process.exit_code() for process in self.processes]
 
     def _start(self, *arguments: str) -> WorkerProcess:
-        return WorkerProcess(["-m", self.module, *arguments], self.directory, self.environ)
+        command = ["-m", self.module, *arguments]
+        return WorkerProcess(command, self.directory, self.environ, self.warm)
 
 
 @asynccontextmanager
