@@ -34,7 +34,6 @@ from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets, u
 from temporal_tenancy.stores.preparation import Preparation
 from tests.fixtures.warm_programs import WarmPrograms
 from tests.system.faults.campaign import STORM_INTERVAL, ended_by_themselves, noting
-from tests.system.faults.fleet_faults import FAULT
 from tests.system.faults.fleet_jobs import OPEN, Fleet
 from tests.system.faults.message_asks import Name, Plan, Transaction, ask, plan
 from tests.system.faults.message_campaign import VARIABLES, sweep
@@ -324,25 +323,21 @@ class Campaign:
 class Fleets:
     """One fleet for seed after seed, and a new one after a seed that failed."""
 
-    def __init__(self, directory: Path, warm: WarmPrograms, fault: str = "") -> None:
-        """`fault` is one of `fleet_faults.FAULTS`, in the workers and relays; empty: none."""
-        self._directory, self._warm, self._fault = directory, warm, fault
+    def __init__(self, directory: Path, warm: WarmPrograms) -> None:
+        self._directory, self._warm = directory, warm
         self._open = AsyncExitStack()
         self._place: tuple[Servers, Fleet] | None = None
 
-    async def run(self, seed: int, *, patience: float = PATIENCE) -> list[str]:
-        """Has messages handled while all goes wrong that a seed says; returns what is wrong.
-
-        `patience` is how many seconds they may take in the end.
-        """
+    async def run(self, seed: int) -> list[str]:
+        """Has messages handled while all goes wrong that a seed says; returns what is wrong."""
         if self._place is None:
             directory = self._directory / f"fleet-of-{seed}"
             directory.mkdir()
-            place = running_fleet(directory, self._warm, self._fault)
+            place = running_fleet(directory, self._warm)
             self._place = await self._open.enter_async_context(place)
         servers, fleet = self._place
         campaign = Campaign(servers, fleet, self._directory, seed, plan(seed, fleet.tenants))
-        found = await campaign.run(patience)
+        found = await campaign.run(PATIENCE)
         if found:
             await self.close()
         return found
@@ -372,14 +367,13 @@ async def _insisting(work: Callable[[], Awaitable[object]]) -> None:
 
 @asynccontextmanager
 async def running_fleet(
-    directory: Path, warm: WarmPrograms, fault: str = ""
+    directory: Path, warm: WarmPrograms
 ) -> AsyncIterator[tuple[Servers, Fleet]]:
-    """Runs servers with a fleet, its workers and its relays."""
+    """Runs servers with a fleet, and no workers and relays yet."""
     connections = directory / "connections"
     variables = {
         "CONNECTIONS_URL": connections.as_uri(),
         "RELAY_STORE_POLL": "PT0.2S",
-        FAULT: fault,
         **VARIABLES,
     }
     async with running_servers(directory, module=MODULE, **variables) as servers:

@@ -70,10 +70,11 @@ def _mark_without_starting() -> None:
     defaults["deliver"] = mark_alone
 
 
+# What writes into others' stores is last, as what it leaves is found by later seeds too.
 FAULTS: Final[Mapping[str, Fault]] = {
+    "mark-without-start": Fault(_mark_without_starting, "has 0 effects, not 1."),
+    "suspension-not-asked": Fault(_ask_for_no_suspension, " was suspended from "),
     # The store says whose it is, so nothing is written; the job fails for good.
     "next-store": Fault(_go_to_the_next_store, "has 0 effects, not 1."),
     "next-store-not-compared": Fault(_compare_no_owner, "audit_entries has rows of "),
-    "suspension-not-asked": Fault(_ask_for_no_suspension, " was suspended from "),
-    "mark-without-start": Fault(_mark_without_starting, "has 0 effects, not 1."),
 }
