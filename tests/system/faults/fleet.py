@@ -66,7 +66,7 @@ async def test_every_job_runs_for_the_whole_fleet(
     postgres: EmbeddedPostgres,
     database_urls: DatabaseUrls,
     starter: Starter,
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
     connection_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -75,7 +75,7 @@ async def test_every_job_runs_for_the_whole_fleet(
     with timed(seconds, "preparing the stores"):
         prepare_stores(postgres, database_urls, apart)
     fleet = Fleet(postgres, database_urls, apart.database, apart.secrets)
-    working = fleet_jobs.at_work(fleet, start_warm_worker, connection_folder, tmp_path, monkeypatch)
+    working = fleet_jobs.at_work(fleet, start_worker, connection_folder, tmp_path, monkeypatch)
     async with working as (variables, inbox):
         with timed(seconds, "signing up"):
             for isolation, count in SIZES.items():

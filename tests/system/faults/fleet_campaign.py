@@ -113,6 +113,7 @@ class Campaign:
     fleet: Fleet
     folder: Path  # for migrations, which Python imports from there
     seed: int
+    steps: Sequence[Step]
     wanted: Plan
     suspensions: list[Suspension] = field(default_factory=list)
 
@@ -134,9 +135,8 @@ class Campaign:
                 self.servers.have_workers(WORKERS), self.servers.have_relays(RELAYS)
             )
             say("the processes are ready")
-            steps = steps_of(self.seed)
-            for number, step in enumerate(steps):
-                await self._do(step, self.transactions[number :: len(steps)])
+            for number, step in enumerate(self.steps):
+                await self._do(step, self.transactions[number :: len(self.steps)])
                 say(step)
             async with asyncio.timeout(patience):
                 await self.until_done()
@@ -336,10 +336,15 @@ class Fleets:
             place = running_fleet(directory, self._warm)
             self._place = await self._open.enter_async_context(place)
         servers, fleet = self._place
-        campaign = Campaign(servers, fleet, self._directory, seed, plan(seed, fleet.tenants))
-        found = await campaign.run(PATIENCE)
-        if found:
-            await self.close()
+        wanted = plan(seed, fleet.tenants)
+        campaign = Campaign(servers, fleet, self._directory, seed, steps_of(seed), wanted)
+        sound = False
+        try:
+            found = await campaign.run(PATIENCE)
+            sound = not found
+        finally:
+            if not sound:
+                await self.close()
         return found
 
     async def stopped(self) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.warm_programs import WarmPrograms
-from tests.system.faults.fleet_campaign import Campaign, running_fleet
+from tests.system.faults.fleet_campaign import Campaign, Step, Trouble, running_fleet
 from tests.system.faults.fleet_faults import FAULT, FAULTS
 from tests.system.faults.fleet_jobs import Fleet
 from tests.system.faults.message_asks import plan
@@ -41,7 +41,9 @@ async def test_a_fault_is_found(place: Place, seed: int, fault: str) -> None:
     await servers.kill_workers(len(servers.workers))
     await servers.kill_relays(len(servers.relays))
     servers.environ[FAULT] = fault
-    campaign = Campaign(servers, fleet, folder, seed, plan(seed, fleet.tenants))
+    # No other trouble is needed to find them.
+    steps = [Step(Trouble.SUSPEND, tenant=0, pause=0.1, seconds=3.0)]
+    campaign = Campaign(servers, fleet, folder, seed, steps, plan(seed, fleet.tenants))
     problems = await campaign.run(PATIENCE)
     print(fault, *problems, sep="\n")
     assert any(FAULTS[fault].said in problem for problem in problems), problems

@@ -31,7 +31,7 @@ async def test_every_job_runs_for_tenants_of_every_isolation(
     saas: Client,
     apart: Apart,
     starter: Starter,
-    start_warm_worker: StartWorker,
+    start_worker: StartWorker,
     connection_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -39,7 +39,7 @@ async def test_every_job_runs_for_tenants_of_every_isolation(
     for _ in range(OF_EACH):
         apart.prepare()
     fleet = Fleet(apart.postgres, apart.urls, apart.database, apart.secrets)
-    working = fleet_jobs.at_work(fleet, start_warm_worker, connection_folder, tmp_path, monkeypatch)
+    working = fleet_jobs.at_work(fleet, start_worker, connection_folder, tmp_path, monkeypatch)
     async with working as (variables, inbox):
         for isolation in Isolation:
             await fleet.sign_up(isolation, OF_EACH, tmp_path / "secrets")
