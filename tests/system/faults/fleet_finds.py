@@ -35,7 +35,7 @@ async def place(
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize(("seed", "fault"), enumerate(FAULTS))
+@pytest.mark.parametrize(("seed", "fault"), [*enumerate(FAULTS)])
 async def test_a_fault_is_found(place: Place, seed: int, fault: str) -> None:
     servers, fleet, folder = place
     await servers.kill_workers(len(servers.workers))
