@@ -27,7 +27,7 @@ LOWEST := tests/isolation/test_catalogue.py tests/isolation/test_columns.py \
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-lowest test-server soak coverage conformance mutants deploys bench screenshots dashboards sbom rooms check format
+.PHONY: help setup demo dev test test-lowest test-server soak fleet coverage conformance mutants deploys bench screenshots dashboards sbom rooms check format
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -94,6 +94,9 @@ test-server: setup  ## run the main jobs on a real Temporal server, and kill it 
 
 soak: setup  ## mixed load with faults on a real Temporal server (SOAK_MINUTES=20)
 	@$(BIN)/python -m pytest -q -s --show-capture=no tests/system/faults/soak.py $(ARGS)
+
+fleet: setup  ## run every job for 66 tenants: 16 in shared tables, 40 in schemas, 10 in databases
+	@$(BIN)/python -m pytest -q -s --show-capture=no tests/system/faults/fleet.py $(ARGS)
 
 bench: setup  ## run the benchmarks, one line of JSON each (FULL=1 adds the long ones)
 	@$(BIN)/python -m benchmarks

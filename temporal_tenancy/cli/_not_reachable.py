@@ -69,6 +69,8 @@ def reaching(
             raise
         raise _temporal_away(address, error, advice) from None
     except DatabaseUnreachable as error:
+        if error.of_store:  # the advice is about the application's own servers and settings
+            raise NotReachable(error.message) from None
         refused = "authentication failed" in error.message
         raise NotReachable(
             _join(

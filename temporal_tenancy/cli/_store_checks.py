@@ -1,4 +1,4 @@
-"""The doctor's checks of stores: their migrations, and tables that no migration has made."""
+"""The doctor's checks of stores: their preparation and migrations, and tables of neither."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import psycopg
+from sqlalchemy.exc import SQLAlchemyError
 
 from temporal_tenancy.cli._fleet import Fleet
+from temporal_tenancy.cli._not_reachable import NotReachable
+from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
-from temporal_tenancy.cli.answers import number
+from temporal_tenancy.cli.answers import minute, number
 from temporal_tenancy.cli.program import Application, current_application, quoted
+from temporal_tenancy.control_plane.tables import StoreState
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres.connections import connect
@@ -27,6 +31,7 @@ from temporal_tenancy.stores.drift import (
 )
 from temporal_tenancy.stores.errors import reason_at_store, reason_of
 from temporal_tenancy.stores.given import versions_of_given
+from temporal_tenancy.stores.registry import Stores
 from temporal_tenancy.stores.secrets import PLATFORM, secret_name
 from temporal_tenancy.stores.waves import StoreMigration, Waves
 
@@ -46,11 +51,32 @@ async def store_checks() -> Sequence[Check]:
         fleet = Fleet(application, url, application.installation, Waves())
         stores = await asyncio.to_thread(fleet.stores)
         return [
+            *await _preparation(),
             await _migrations(application, stores),
             await _drift(application, url, [each for each in stores if not each.is_behind]),
         ]
     except (DatabaseProblem, ConfigurationError, psycopg.Error) as error:
         return skipped(_NAMES, f"the stores cannot be read ({reason_of(error)}).")
+
+
+async def _preparation() -> Sequence[Check]:
+    """Names the stores that nobody can get yet; nothing if there is none."""
+    try:
+        async with control_plane() as database:
+            stores = await Stores(database).list(state=StoreState.PREPARING)
+    except (NotReachable, DatabaseProblem, SQLAlchemyError):
+        return []  # another check says so
+    if not stores:
+        return []
+    found = [
+        f"{store.name}, {store.isolation}, since {minute(store.state_since)}." for store in stores
+    ]
+    begin = number(len(stores), "store takes", "stores take")
+    ending = (
+        f"{quoted('stores add STORE')} goes on with one, {quoted('stores remove STORE')} drops it."
+    )
+    message = f"{begin} no tenant yet: the preparation goes on, or has failed."
+    return [warning("stores being prepared", _listed(message, found, ending))]
 
 
 async def _migrations(application: Application, stores: Sequence[StoreMigration]) -> Check:

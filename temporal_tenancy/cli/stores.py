@@ -49,6 +49,17 @@ async def drain(name: str) -> Answer:
     return Answer(_document(store), lines(f"{store.name} takes no more tenants.", stay))
 
 
+async def undrain(name: str) -> Answer:
+    """Lets a drained store take tenants again; raises `StoreUnknown` and `StoreNotReady`."""
+    async with control_plane() as database:
+        store = await Stores(database).undrain(name)
+    if store.tenants:
+        return Answer(
+            _document(store), f"{store.name} is in use again, by {', '.join(store.tenants)}."
+        )
+    return Answer(_document(store), f"{store.name} takes a tenant again.")
+
+
 def _text(store: KnownStore) -> RenderableType:
     return facts(
         [

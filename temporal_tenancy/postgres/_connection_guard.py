@@ -267,11 +267,17 @@ def _translate_error(context: ExceptionContext) -> BaseException | None:
     if limit is not None:
         return limit
     if context.engine is not None and (context.connection is None or context.is_disconnect):
-        pool = context.engine.pool
-        if isinstance(pool, SharedPool) and pool.server is not None:
-            return store_unreachable(_store_of(context.connection), "ended a connection")
-        return unreachable(context.engine.url, original)
+        return _away(context.engine, context.connection, original, "ended a connection")
     return None
+
+
+def _away(
+    engine: Engine, connection: Connection | None, error: psycopg.Error, why: str
+) -> DatabaseProblem:
+    """Returns the error for a server that is away; of a store it has the name and `why` alone."""
+    if isinstance(engine.pool, SharedPool) and engine.pool.server is not None:
+        return store_unreachable(_store_of(connection), why)
+    return unreachable(engine.url, error)
 
 
 def _silence(context: ExceptionContext, error: psycopg.Error) -> DatabaseProblem | None:
@@ -283,7 +289,10 @@ def _silence(context: ExceptionContext, error: psycopg.Error) -> DatabaseProblem
     if context.connection is None and isinstance(error, psycopg.errors.ConnectionTimeout):
         watch.note(url, str(error))
     reason = watch.reason(url) if is_lost(error) else None
-    return None if reason is None else unreachable(url, psycopg.OperationalError(reason))
+    if reason is None:
+        return None
+    error = psycopg.OperationalError(reason)
+    return _away(context.engine, context.connection, error, "does not answer")
 
 
 def _limit_reached(connection: Connection | None) -> DatabaseProblem | None:

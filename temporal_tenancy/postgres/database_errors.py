@@ -50,6 +50,7 @@ class DatabaseUnreachable(DatabaseProblem):
     """The database does not answer, or refuses this role. A later attempt may succeed."""
 
     role: str | None = None  # that could not log in
+    of_store: bool = False  # of a store's own database, not of the control plane's
 
 
 class LockHeld(DatabaseProblem):
@@ -261,10 +262,12 @@ def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
 def store_unreachable(store: str | None, why: str) -> DatabaseUnreachable:
     """Returns an error that names the store, and nothing of its URL; `why` follows the name."""
     named = "a store" if store is None else f'the store "{store}"'
-    return DatabaseUnreachable(
+    problem = DatabaseUnreachable(
         f"{named} {why}. Only its tenants have to wait. Start its server, or "
         "correct its URL in the secret store."
     )
+    problem.of_store = True
+    return problem
 
 
 # What PgBouncer says, and what to do then.

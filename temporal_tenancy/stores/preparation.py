@@ -14,6 +14,7 @@ from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.revisions import read_lineage
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
@@ -101,8 +102,7 @@ class Preparation:
         require_name(name)
         at = hidden(at)
         if at is not None:
-            with connect(at):  # before there is a row of a store that cannot be
-                pass
+            _require_answer(at)  # before there is a row of a store that cannot be
         with connect(self.owner_url) as owner:
             there = self._there(owner)
             is_new = self._register(owner, there, name, isolation, region)
@@ -260,6 +260,15 @@ NO_SECRETS: Final = (
     "the connection of a store in a database of its own is kept in a secret store, and none is "
     "set. Give the application one, such as a folder."
 )
+
+
+def _require_answer(at: str) -> None:
+    try:
+        with connect(at):
+            pass
+    except DatabaseUnreachable as error:
+        error.of_store = True
+        raise
 
 
 def _statement(statement: sql.SQL, there: Installation) -> sql.Composed:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, case, exists, func, select, update
 
 from temporal_tenancy.control_plane.tables import StoreRow, StoreState, TenantRow
 from temporal_tenancy.core.stores import Isolation
@@ -78,6 +78,28 @@ class Stores:
                 )
                 .values(state=StoreState.DRAINING, state_since=func.now())
             )
+        return await self._prepared(name)
+
+    async def undrain(self, name: str) -> KnownStore:
+        """Lets a drained store take tenants again, up to its capacity. Safe to repeat.
+
+        Raises:
+            StoreUnknown: there is no such store.
+            StoreNotReady: it is still being prepared.
+        """
+        has_tenants = exists().where(TenantRow.store == StoreRow.name)
+        async with self._database.platform_session("let a store take tenants again") as session:
+            await session.execute(
+                update(StoreRow)
+                .where(StoreRow.name == name, StoreRow.state == StoreState.DRAINING)
+                .values(
+                    state=case((has_tenants, StoreState.ACTIVE), else_=StoreState.READY),
+                    state_since=func.now(),
+                )
+            )
+        return await self._prepared(name)
+
+    async def _prepared(self, name: str) -> KnownStore:
         store = await self.show(name)
         if store.state is StoreState.PREPARING:
             raise StoreNotReady(

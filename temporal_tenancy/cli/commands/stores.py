@@ -80,6 +80,14 @@ def drain(store: StoreName, json: Json = False) -> None:
 
 
 @app.command()
+def undrain(store: StoreName, json: Json = False) -> None:
+    """Let a drained store take tenants again."""
+    from temporal_tenancy.cli import stores
+
+    perform(stores.undrain(store), json=json)
+
+
+@app.command()
 def remove(store: StoreName, json: Json = False) -> None:
     """Drop a store that has no tenant, as the database's owner."""
     from temporal_tenancy.cli import store_preparation

@@ -223,6 +223,25 @@ async def test_a_store_that_takes_no_tenant_is_refused_by_its_state(
             await unknown
 
 
+async def test_a_drained_store_takes_tenants_again(
+    preparation: Preparation, sign_up: SignUp, stores: Stores, owner: psycopg.Connection
+) -> None:
+    name = preparation.prepare(Isolation.SCHEMA)
+    await stores.drain(name)
+    assert (await stores.undrain(name)).state is StoreState.READY
+    assert (await add(sign_up, "acme", isolation=Isolation.SCHEMA)).store == name
+    assert (await stores.undrain(name)).state is StoreState.ACTIVE  # it was not drained
+    await stores.drain(name)
+    assert (await stores.undrain(name)).state is StoreState.ACTIVE
+    with pytest.raises(StoreFull, match=name):
+        await add(sign_up, "globex", store=name)
+    owner.execute("update tenancy.stores set state = 'preparing'")
+    with pytest.raises(StoreNotReady, match=name):
+        await stores.undrain(name)
+    with pytest.raises(StoreUnknown, match="no store t_none"):
+        await stores.undrain("t_none")
+
+
 async def test_isolation_and_region_are_those_that_were_asked_for(
     preparation: Preparation, sign_up: SignUp
 ) -> None:

@@ -22,9 +22,12 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tenants import Tenants
 from temporal_tenancy.core.directory import TenantStatus
+from temporal_tenancy.core.errors import SchemaBehind
 from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.sdk.features import Feature
+from temporal_tenancy.sdk.suspension import release
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, fan_out
 from temporal_tenancy.ticks.fan_out.children import state_of_child
 from temporal_tenancy.ticks.fan_out.planning import tick_of
@@ -114,6 +117,27 @@ async def test_a_failed_tenant_stops_no_other_and_a_second_run_does_only_that_on
     assert (second.planned, second.succeeded, second.already) == (6, 1, 5)
     assert control.runs["t002"] == 2
     assert sum(control.runs.values()) == 7
+
+
+async def test_a_tenant_whose_store_is_behind_waits_in_its_place_and_is_not_skipped(
+    app: Client, tenants: Tenants, database: Database, control: Control
+) -> None:
+    ids = await add_tenants(tenants, 5)
+    behind = {"t001"}
+    why = SchemaBehind("the store of t001 is at 0001.")
+    feature = Feature("behind", waits_for=lambda tenant, job: why if tenant.id in behind else None)
+    client = await another_client(app, app_plugin(database, feature))
+    async with app_worker(client):
+        run = await start(client, "a", window=2)
+        others = {each: "succeeded" for each in ids if each not in behind}
+        while await states_of(database, JOB, "a") != others | {"t001": "running"}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        behind.clear()
+        while not await release(client, "t001"):  # noqa: ASYNC110  # the list of runs is late
+            await asyncio.sleep(0.05)
+        result = await run.result()
+    assert (result.succeeded, result.failed, result.skipped) == (5, 0, 0)
+    assert control.runs == dict.fromkeys(ids, 1)
 
 
 async def test_what_one_tenants_run_ends_with_stops_no_other(

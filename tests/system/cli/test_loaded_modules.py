@@ -36,6 +36,7 @@ NO_JOBS: Mapping[str, str] = {
     "stores list": "",
     "stores show": "t_none",
     "stores drain": "t_none",
+    "stores undrain": "t_none",
     "api-keys create": "--tenant acme --name x",
     "api-keys list": "--tenant acme",
     "api-keys revoke": f"{SOME_ID} --tenant acme",

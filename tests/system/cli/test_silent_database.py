@@ -15,7 +15,7 @@ from sqlalchemy import make_url, text
 
 from dev.devstack.ports import LOOPBACK
 from dev.devstack.postgres import DatabaseUrls
-from temporal_tenancy.cli import Login, NotReachable, Program, doctor, reaching, use_program
+from temporal_tenancy.cli import Advice, Login, NotReachable, Program, doctor, reaching, use_program
 from temporal_tenancy.cli._database_checks import database_checks
 from temporal_tenancy.cli._failures import report
 from temporal_tenancy.cli._verdicts import Verdict
@@ -23,7 +23,7 @@ from temporal_tenancy.cli.answers import Answer, perform
 from temporal_tenancy.cli.program import Application
 from temporal_tenancy.postgres import connections, silent_servers
 from temporal_tenancy.postgres.connections import connect
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.silent_servers import (
     SILENT,
@@ -31,6 +31,8 @@ from temporal_tenancy.postgres.silent_servers import (
     silence_watch,
     watching_for_silence,
 )
+from tests.fixtures.apart import Apart
+from tests.fixtures.postgres import within
 from tests.fixtures.silence import SilentProxy
 
 SOON = timedelta(milliseconds=200)
@@ -68,6 +70,32 @@ async def test_a_statement_of_a_session_ends_soon_and_the_server_is_named(
         await database.dispose()
     assert told.value.message.startswith(f"the database {LOOPBACK}:{proxy.port}/")
     assert f"does not answer tenancy_platform: {SILENT}. Look at its log" in told.value.message
+
+
+async def test_a_silent_server_of_a_store_is_named_as_the_store(
+    proxy: SilentProxy, apart: Apart
+) -> None:
+    urls = await apart.add("acme")
+    [name] = apart.names
+    apart.secrets.put(f"{name}.tenant", through(urls.tenant, proxy.port))
+
+    async def wait() -> None:
+        with reaching(advice=Advice(database="Start the other one.")):
+            async with tenant_session() as session:
+                await session.execute(text("select 1"))
+                proxy.silent.set()
+                await session.execute(text("select 2"))
+
+    with (
+        watching_for_silence(SilenceWatch(SOON, AT_ONCE)),
+        within(apart.database, "acme"),
+        pytest.raises(NotReachable) as told,
+    ):
+        await wait()
+    assert told.value.message == (
+        f'the store "{name}" does not answer. Only its tenants have to wait. Start its server, or '
+        "correct its URL in the secret store."
+    )
 
 
 async def test_a_statement_of_a_single_connection_ends_soon_too(

@@ -67,6 +67,11 @@ async def test_stores_are_prepared_given_out_drained_and_removed(
     none = await starter("tenants", "add", "late", "--isolation", "schema")
     assert '"starter.py stores add" prepares one.' in none.err
     assert none.code == 2
+    assert (await starter("stores", "drain", store)).code == 0
+    in_use = await starter("stores", "undrain", store, "--json")
+    assert (in_use.document["state"], in_use.document["tenants"]) == ("active", ["acme"])
+    again = await starter("stores", "undrain", other)
+    assert again.out == f"{other} takes a tenant again.\n"
     assert (await starter("stores", "remove", other, **owners)).code == 0
     gone = await starter("stores", "show", other)
     assert gone.code == 2
@@ -158,6 +163,9 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     explained = await starter("explain", "acme/billing.cycle/2013-04", **folder)
     assert explained.code == 3
     assert f'the store "{name}" refused the connection' in explained.err
+    asked = await starter("imports", "list", "--tenant", "acme", **folder)
+    assert asked.code == 3
+    assert asked.err.endswith("Start its server, or correct its URL in the secret store.\n")
     ill = await starter("doctor", "--json", **folder)
     [check] = [each for each in ill.document["checks"] if each["name"] == "tenants' databases"]
     assert check["verdict"] == "failed"
@@ -190,6 +198,7 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
         ),
         (("stores", "list", "--state", "full"), "'full' is none of preparing"),
         (("stores", "drain", "t_none"), "StoreUnknown: there is no store t_none."),
+        (("stores", "undrain", "t_none"), "StoreUnknown: there is no store t_none."),
         (
             ("tenants", "add", "acme", "--store", "t_none"),
             "StoreUnknown: there is no store t_none.",
@@ -214,6 +223,7 @@ async def test_a_database_that_is_not_there_makes_no_store(
     away = await starter(*prepare, **variables, FAR="postgresql://a:s3cr3t@127.0.0.1:1/x")
     assert away.code == 3, away.err
     assert "127.0.0.1:1/x does not answer" in away.err
+    assert away.err.endswith("Start it, or correct its URL.\n")  # "make dev" does not start it
     none = await starter(*prepare, **variables, FAR="mysql://a:s3cr3t@127.0.0.1/x")
     assert none.code == 2, none.err
     assert "s3cr3t" not in away.err + none.err

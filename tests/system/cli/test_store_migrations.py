@@ -19,6 +19,7 @@ from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.stores import drift
+from temporal_tenancy.stores.errors import StorePreparationFailed
 from temporal_tenancy.stores.preparation import Preparation
 from tests.library.stores.conftest import (
     Shop,
@@ -132,6 +133,24 @@ def test_canaries_hold_back_the_shared_store_and_the_waves_until_they_are_well(
         "stores": ("ok", "2 stores have all migrations."),
         "drift": ("ok", "every store has the tables that the migrations make."),
     }
+
+
+def test_doctor_names_stores_whose_preparation_did_not_come_to_its_end(
+    preparation: Preparation, shop: Shop, answer: Answer, program: Callable[..., Program]
+) -> None:
+    answer(shop(None), "migrate")
+    prepare(preparation, shop(None), "t_one")
+    assert set(checks(program(shop(None)))) == {"stores", "drift"}
+    with pytest.raises(StorePreparationFailed):
+        prepare(preparation, shop("op.execute('a mistake')"), "t_left")
+    verdict, message = checks(program(shop(None)))["stores being prepared"]
+    first, store, ending = message.splitlines()
+    assert verdict == "warning"
+    assert first == "1 store takes no tenant yet: the preparation goes on, or has failed."
+    assert store.startswith("t_left, schema, since 2")
+    assert ending == (
+        '"tenancy stores add STORE" goes on with one, "tenancy stores remove STORE" drops it.'
+    )
 
 
 def test_doctor_names_tables_that_somebody_has_changed(

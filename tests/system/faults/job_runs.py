@@ -206,10 +206,20 @@ async def add_tenants(
             trial_ends_at=datetime(2026, 1, 1, tzinfo=UTC) if trial else None,
             settings={MAIL_SETTING: "ann@airline.example"},
         )
-        (secrets / tenant).mkdir(parents=True)
-        (secrets / tenant / CREDENTIAL).write_text("token")
+        keep_credential(secrets, tenant)
+    write_rows(everything, jobs_of)
+
+
+def keep_credential(secrets: Path, tenant: str) -> None:
+    """Keeps a tenant's credential for the partner's API."""
+    (secrets / tenant).mkdir(parents=True)
+    (secrets / tenant / CREDENTIAL).write_text("token")
+
+
+def write_rows(everything: Connection, tenants: Iterable[str]) -> None:
+    """Writes what each tenant has before, into the tables of the connection's search path."""
     for statement in _ROWS:
-        everything.execute(statement, {"tenants": list(jobs_of)})
+        everything.execute(statement, {"tenants": list(tenants)})
 
 
 async def prepare(database: Database, tenant: str, job: str) -> dict[str, Any]:
@@ -228,7 +238,7 @@ _TABLES: Final = """
      order by 1, 2
 """
 # A measurement is another one each time.
-_MEASURED: Final = frozenset({"metered_hours"})
+MEASURED: Final = frozenset({"metered_hours"})
 _CHANGING: Final = (
     re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
     re.compile(r"20[2-9][0-9]-[0-9]{2}-[0-9]{2}[T ][0-9:.]*(\+[0-9:]+|Z)?"),  # now, not 2013
@@ -246,7 +256,7 @@ def left_by(everything: Connection, storage: Path, tenant: str) -> dict[str, Cou
             table = Identifier(each["table_schema"], each["table_name"])
             query = SQL("select to_jsonb(t)::text as row from {} as t where tenant_id = %s")
             rows = cursor.execute(query.format(table), [tenant]).fetchall()
-            if rows and each["table_name"] not in _MEASURED:
+            if rows and each["table_name"] not in MEASURED:
                 found[each["table_name"]] = Counter(_same(row["row"], tenant) for row in rows)
         query = SQL("select status, plan_id from tenancy.tenants where id = %s")
         found["tenants"] = Counter(map(str, cursor.execute(query, [tenant]).fetchall()))

@@ -25,7 +25,7 @@ from tests.system.faults.message_jobs import ALONE, EFFECT
 FINAL: Final = ("completed", "dead_letter")
 
 # One row per effect: its tenant, its name, its executor, and its requester.
-_EFFECTS: Final = """
+EFFECTS: Final = """
     select tenant_id, split_part(subject, '/', 1) as job, split_part(subject, '/', 2) as key,
            split_part(actor, '/', 1) as actor, details ->> 'owner' as owner
       from audit_entries
@@ -125,7 +125,7 @@ class _State:
             return await (await cursor.execute(statement, values)).fetchall()
 
         return cls(
-            effects=await rows(_EFFECTS),
+            effects=await rows(EFFECTS),
             events=await rows(_EVENTS),
             messages=await rows(_MESSAGES),
             letters=await rows(_LETTERS),
@@ -135,7 +135,7 @@ class _State:
 
 def _effects(asked: Asked, state: _State) -> list[str]:
     """Checks that each accepted message has one effect, in its tenant, and no other has any."""
-    found = _counted(asked.sound, map(_named, state.effects), "effects")
+    found = counted(asked.sound, map(_named, state.effects), "effects")
     for row in state.effects:
         if {row["actor"], row["owner"]} != {row["tenant_id"]}:
             found.append(
@@ -146,7 +146,7 @@ def _effects(asked: Asked, state: _State) -> list[str]:
 
 def _events(asked: Asked, state: _State) -> list[str]:
     """Checks that each is recorded as handled, in its tenant."""
-    return _counted(asked.sound, map(_named, state.events), "processed events")
+    return counted(asked.sound, map(_named, state.events), "processed events")
 
 
 def _messages(asked: Asked, state: _State) -> list[str]:
@@ -174,7 +174,7 @@ def _messages(asked: Asked, state: _State) -> list[str]:
 
 def _letters(asked: Asked, state: _State) -> list[str]:
     """Checks that each poison is one, with its reason and input; and nothing else is."""
-    found = _counted(asked.poison, map(_named, state.letters), "dead letters")
+    found = counted(asked.poison, map(_named, state.letters), "dead letters")
     for row in state.letters:
         if (row["owner"], row["workflow_job"]) != (row["tenant_id"], row["job"]):
             found.append(f"{_name(row)} is the dead letter of {row['owner']}'s.")
@@ -224,8 +224,8 @@ async def _runs(client: Client, asked: Asked, state: _State, settle: float) -> l
 
     listed = await settled(runs, is_done, settle)
     own = [run for run in listed if _of_run(run).key.startswith(asked.prefix)]
-    found = _counted(wanted, (_of_run(run) for run in own if _is_done(run)), "successful runs")
-    found += _counted(failing, (_of_run(run) for run in own if not _is_done(run)), "failed runs")
+    found = counted(wanted, (_of_run(run) for run in own if _is_done(run)), "successful runs")
+    found += counted(failing, (_of_run(run) for run in own if not _is_done(run)), "failed runs")
     names = {str(row["id"]): _named(row) for row in state.messages}
     for run in listed:
         name = _of_run(run)
@@ -242,7 +242,7 @@ async def _runs(client: Client, asked: Asked, state: _State, settle: float) -> l
     return found
 
 
-def _counted(expected: Iterable[Name], found: Iterable[Name], what: str) -> list[str]:
+def counted(expected: Iterable[Name], found: Iterable[Name], what: str) -> list[str]:
     """Returns the names that do not appear exactly once, and the unexpected ones."""
     right, counted = dict.fromkeys(expected, 1), Counter(found)
     return [

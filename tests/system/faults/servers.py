@@ -146,7 +146,7 @@ async def running_servers(
     `temporal_settings` is dynamic configuration of Temporal, setting name to JSON value. Further
     keyword arguments are environment variables of workers and relays.
     """
-    postgres = EmbeddedPostgres(directory / "postgres")
+    postgres = EmbeddedPostgres(directory / "postgres", owner_creates=True)
     temporal = make_temporal(directory / "temporal", durable=True, dynamic_config=temporal_settings)
     try:
         await asyncio.gather(

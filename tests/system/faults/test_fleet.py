@@ -1,0 +1,56 @@
+"""Tenants of all isolations side by side: every job of the reference SaaS runs for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
+from temporal_tenancy.core.stores import Isolation
+from tests.fixtures.apart import Apart
+from tests.fixtures.starter import Starter
+from tests.fixtures.worker_process import StartWorker
+from tests.system.faults import fleet_jobs
+from tests.system.faults.fleet_jobs import Fleet, scheduled
+
+OF_EACH = 2  # tenants of an isolation
+PATIENCE = 300.0  # seconds
+
+
+@pytest.fixture
+def database_urls(postgres: EmbeddedPostgres, schema_template: str) -> Iterator[DatabaseUrls]:
+    """A database with schemas that are prepared."""
+    yield postgres.create_database("fleet", template=schema_template)
+    postgres.drop_database("fleet")
+
+
+async def test_every_job_runs_for_tenants_of_every_isolation(
+    saas: Client,
+    apart: Apart,
+    starter: Starter,
+    start_worker: StartWorker,
+    connection_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for _ in range(OF_EACH):
+        apart.prepare()
+    fleet = Fleet(apart.postgres, apart.urls, apart.database, apart.secrets)
+    working = fleet_jobs.at_work(fleet, start_worker, connection_folder, tmp_path, monkeypatch)
+    async with working as (variables, inbox):
+        for isolation in Isolation:
+            await fleet.sign_up(isolation, OF_EACH, tmp_path / "secrets")
+        *first, trials = scheduled()
+        ends = await fleet_jobs.run_schedules(fleet, starter, variables, first)
+        asked = await fleet_jobs.ask_for_jobs(fleet)
+        await fleet_jobs.until_idle(fleet, saas, PATIENCE)
+        ends |= await fleet_jobs.run_schedules(fleet, starter, variables, [trials])
+        runs = await fleet_jobs.until_idle(fleet, saas, PATIENCE)
+    count = len(fleet.tenants)
+    each = {"planned": count, "succeeded": count, "failed": 0, "skipped": 0, "already": 0}
+    assert ends == dict.fromkeys(scheduled(), each)
+    assert fleet_jobs.wrong_in_the_end(fleet, runs, asked) == []
+    assert len({mail["Message-ID"] for mail in inbox.messages}) >= count
