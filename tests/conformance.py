@@ -65,10 +65,6 @@ class Conforming:
 
 
 ITS_PLACE: Final = "it looks at the shared tables, or at the roles and connections that they have"
-# To mend: who loses the race leaves an input that no letter names.
-KEPT_INPUTS: Final = (
-    "who write at once each keep an input in the store, of which one is the letter's"
-)
 ITS_PIDS: Final = "it follows a connection by its process, which a pooler hides"
 NOTIFIED: Final = "it waits for a notification, and the outbox of another database is polled"
 
@@ -125,7 +121,6 @@ SUITE: Final[Mapping[str, Conforming]] = {
             "test_a_failure_is_written_once_with_its_input",
             "test_who_write_the_same_at_once_write_one_letter",
         ),
-        in_one_database={"test_who_write_the_same_at_once_write_one_letter": KEPT_INPUTS},
     ),
     "library/dead_letters/test_dead_letter_replay.py": Conforming(
         quick=("test_a_job_runs_again_in_its_own_tenant_with_its_own_key_and_input",),
