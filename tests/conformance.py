@@ -129,7 +129,10 @@ SUITE: Final[Mapping[str, Conforming]] = {
         quick=("test_a_failed_tenant_stops_no_other_and_a_second_run_does_only_that_one",),
     ),
     "saas/jobs/test_imports.py": Conforming(
-        quick=("test_a_contact_that_is_there_is_changed_and_keeps_what_the_file_leaves_empty",),
+        quick=(
+            "test_a_contact_that_is_there_is_changed_and_keeps_what_the_file_leaves_empty",
+            "test_each_row_becomes_a_contact_by_either_way_of_writing",
+        ),
     ),
     "system/faults/test_kill_import.py": Conforming(quick=()),
 }
