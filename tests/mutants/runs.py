@@ -31,14 +31,16 @@ class Run:
 def run(tests: Sequence[str], mutant: Mutant | None, *, timeout: int = TEST_TIMEOUT) -> Run:
     """Runs tests in a separate process; with a fault, up to the first test that finds it.
 
-    A test that takes longer than `timeout` seconds hangs, and says nothing about the fault.
+    A test that takes longer than `timeout` seconds hangs, and says nothing about the fault. The run
+    ends with it: a worker that is left in the middle of a test may never end by itself.
     """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "report.json"
         fault = ["-x", f"--mutant={mutant.name}"] if mutant else []
         command = [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("-p", "tests.mutants.plugin", f"--report={path}", f"--timeout={timeout}"),
+            *("-p", "tests.mutants.plugin", f"--report={path}"),
+            *(f"--timeout={timeout}", "--timeout-method=thread"),
             *fault,
             *tests,
         ]
