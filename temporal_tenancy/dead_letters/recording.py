@@ -91,12 +91,12 @@ _PUT: Final = library_text("""
     returning letter.tenant_id, letter.id, letter.workflow_id, letter.message_id
 """)
 
-# Stores the input in the message that the letter already refers to, or else in a new one, whose id
-# the table generates. Returns the message's id.
+# Stores the input in the message that the letter already refers to, or else in one whose id is made
+# from the letter's: those who write at once write the same message. Returns its id.
 _KEEP: Final = library_text("""
     with given as (
         select * from jsonb_to_record(cast(:input as jsonb)) as given (
-            tenant_id text, id uuid, job text, key text, payload jsonb, attempts int,
+            tenant_id text, id uuid, own_id uuid, job text, key text, payload jsonb, attempts int,
             error_type text, error_message text
         )
     ),
@@ -112,18 +112,29 @@ _KEEP: Final = library_text("""
         returning message.id
     ),
     added as (
-        insert into tenancy.outbox_messages (
-            tenant_id, job, key, payload, status, attempts, error_type, error_message
+        insert into tenancy.outbox_messages as message (
+            tenant_id, id, job, key, payload, status, attempts, error_type, error_message
         )
-        select tenant_id, job, key, payload, 'dead_letter', attempts, error_type, error_message
+        select tenant_id, own_id, job, key, payload, 'dead_letter', attempts, error_type,
+            error_message
           from given
          where not exists (select from kept)
-        returning id
+        on conflict (tenant_id, id) do update
+           set payload = excluded.payload,
+               attempts = excluded.attempts,
+               error_type = excluded.error_type,
+               error_message = excluded.error_message
+         where message.status = 'dead_letter'
+        returning message.id
     )
     select id from kept union all select id from added
 """)
+# Not if another run's failure has reopened the letter: that run's input belongs there.
 _REFER: Final = library_text("""
-    update tenancy.dead_letters set message_id = :message_id where tenant_id = :tenant and id = :id
+    update tenancy.dead_letters
+       set message_id = :message_id
+     where tenant_id = :tenant and id = :id and run_id is not distinct from cast(:run_id as text)
+    returning id
 """)
 
 _RECORDED: Final = library_text("""
@@ -184,23 +195,56 @@ async def record(session: AsyncSession, letter: Letter, payload: Payload | None)
     if known is None:
         return False
     if payload is not None and fits_a_message(payload):
-        parts = WorkflowId.parse(letter.workflow_id)
-        kept = {
-            "tenant_id": known.tenant_id,
-            "id": None if known.message_id is None else str(known.message_id),
-            "job": parts.job,
-            "key": parts.key,
-            "payload": payload,
-            "attempts": letter.attempts,
-            "error_type": storable(letter.error_type),
-            "error_message": storable(letter.message),
-        }
-        message_id = await session.scalar(_KEEP, {"input": json.dumps(kept)})
-        if message_id != known.message_id:
-            values = {"message_id": message_id, "tenant": known.tenant_id, "id": known.id}
-            async with control_session(session, "say where an input is kept") as control:
-                await control.execute(_REFER, values)
+        await _keep(session, known, letter, payload)
     return bool(put)
+
+
+async def _keep(session: AsyncSession, known: Put, letter: Letter, payload: Payload) -> None:
+    """Stores the input of a letter's job, and says in the letter where it is.
+
+    In a database of the tenant's own, another run's failure may reopen the letter meanwhile. The
+    message is locked before the letter is looked at again: so either that run's input waits for
+    this one to be committed, and replaces it, or this one is taken back.
+    """
+    parts = WorkflowId.parse(letter.workflow_id)
+    kept = {
+        "tenant_id": known.tenant_id,
+        "id": None if known.message_id is None else str(known.message_id),
+        "own_id": str(_message_of(known.id)),
+        "job": parts.job,
+        "key": parts.key,
+        "payload": payload,
+        "attempts": letter.attempts,
+        "error_type": storable(letter.error_type),
+        "error_message": storable(letter.message),
+    }
+    async with session.begin_nested() as savepoint:
+        message_id = await session.scalar(_KEEP, {"input": json.dumps(kept)})
+        # None: the tenant has made the message a request.
+        if message_id is None or not await _refer(session, known, letter, message_id):
+            await savepoint.rollback()
+
+
+async def _refer(session: AsyncSession, known: Put, letter: Letter, message_id: UUID) -> bool:
+    """Says in a letter where its input is; returns False if it is another run's letter by now."""
+    values = {
+        "message_id": message_id,
+        "tenant": known.tenant_id,
+        "id": known.id,
+        "run_id": letter.run_id,
+    }
+    async with control_session(session, "say where an input is kept") as control:
+        return await control.scalar(_REFER, values) is not None
+
+
+def _message_of(letter_id: UUID) -> UUID:
+    """Returns the id of the message that keeps a letter's input.
+
+    It is the letter's own, made a UUIDv7 whose time fits a date if it is none: an earlier release
+    let tenants choose it.
+    """
+    version, late = 0xF << 76, 1 << 127
+    return UUID(int=letter_id.int & ~version & ~late | 7 << 76)
 
 
 async def _recorded_apart(session: AsyncSession, letter: Letter) -> Put | None:

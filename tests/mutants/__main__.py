@@ -16,7 +16,7 @@ from dev.devstack.signals import orderly_stop
 from tests.mutants.faults import MUTANTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.report import Verdict
-from tests.mutants.runs import Run, run
+from tests.mutants.runs import TEST_TIMEOUT, Run, run
 
 LAST_LINES: Final = 30  # shown of the output of a broken run
 
@@ -28,6 +28,13 @@ def main() -> int:
         "--only", metavar="NAME", action="append", help="run only this mutant; repeatable"
     )
     parser.add_argument("--list", action="store_true", help="list the mutants and run none")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=int,
+        default=TEST_TIMEOUT,
+        help=f"how long one test may take; {TEST_TIMEOUT} by default",
+    )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.only or ()) - set(MUTANTS))
     if unknown:
@@ -39,12 +46,12 @@ def main() -> int:
             print(f"{mutant.name:<{_widths(chosen)[0]}}  {mutant.what}")
         return 0
     with orderly_stop():
-        return _try_all(chosen)
+        return _try_all(chosen, arguments.timeout)
 
 
-def _try_all(mutants: Sequence[Mutant]) -> int:
+def _try_all(mutants: Sequence[Mutant], timeout: int) -> int:
     killers = sorted({test for mutant in mutants for test in mutant.killers})
-    control = run(killers, None)
+    control = run(killers, None, timeout=timeout)
     if control.verdict is not Verdict.SURVIVED:
         print(_end_of(control))
         print("these tests fail without a fault, so they cannot find any.")
@@ -57,7 +64,7 @@ def _try_all(mutants: Sequence[Mutant]) -> int:
     began = time.monotonic()
     verdicts: list[Verdict] = []
     for mutant in mutants:
-        tried = run(mutant.killers, mutant)
+        tried = run(mutant.killers, mutant, timeout=timeout)
         verdicts.append(tried.verdict)
         by = tried.first.test if tried.first and tried.verdict is Verdict.KILLED else ""
         print(

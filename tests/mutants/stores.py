@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
+from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -147,6 +148,21 @@ def _keep_letters_in_the_store() -> None:
     replace(recording, "control_session", same)
 
 
+def _keep_each_input_apart() -> None:
+    real = recording._message_of
+    replace(recording, "_message_of", lambda letter_id: real(uuid4()))
+
+
+def _keep_the_input_of_who_was_overtaken() -> None:
+    real = recording._refer
+
+    async def whatever(*given: Any) -> bool:
+        await real(*given)
+        return True
+
+    replace(recording, "_refer", whatever)
+
+
 def _tell_nobody_of_the_directory() -> None:
     replace(StoreRounds, "_tell_of_directory", lambda self, why: None)
 
@@ -260,6 +276,24 @@ STORE_FAULTS: Final = [
         "the dead letters of a tenant in a database are where no operator looks",
         (f"{OUTBOXES}::test_a_dead_letter_is_in_the_control_plane_and_is_replayed",),
         seed=_keep_letters_in_the_store,
+    ),
+    Mutant(
+        "input-for-each-writer",
+        "who write one letter at once each keep an input in the tenant's database",
+        (
+            "tests/library/dead_letters/test_dead_letter_recording.py::"
+            "test_who_write_the_same_at_once_write_one_letter[database]",
+        ),
+        seed=_keep_each_input_apart,
+    ),
+    Mutant(
+        "overtaken-input-kept",
+        "a letter that a later run has reopened gets the input of the run before it",
+        (
+            "tests/library/dead_letters/test_letters_of_databases.py::"
+            "test_who_is_overtaken_by_a_later_run_takes_its_input_back",
+        ),
+        seed=_keep_the_input_of_who_was_overtaken,
     ),
     Mutant(
         "store-without-slots",

@@ -28,11 +28,12 @@ from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
 from temporal_tenancy.outbox import OutboxMessage, Relay, RetryLadder, Unit
 from temporal_tenancy.outbox._requests import RunStatus, request_state
 from temporal_tenancy.outbox.relay import queue, store_rounds
+from temporal_tenancy.outbox.tables import MessageStatus
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, use_database
 from tests.fixtures.apart import Apart
 from tests.fixtures.app import app_plugin, app_worker
-from tests.fixtures.jobs import relay_jobs
+from tests.fixtures.jobs import relay_control, relay_jobs
 from tests.fixtures.jobs.relay_control import Control
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.postgres import within
@@ -102,6 +103,15 @@ async def until_away(relay: Relay, name: str) -> str:
     while (why := why_away(relay, name)) is None:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     return why
+
+
+async def until_looked(relay: Relay, times: int) -> None:
+    """Waits until the relay has begun so many looks at its only store: all but one have ended."""
+    [store] = relay._stores._stores.values()
+    for _ in range(times):
+        before = store.looked
+        while store.looked == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def ask_nobody(apart: Apart, urls: DatabaseUrls) -> None:
@@ -232,12 +242,15 @@ async def test_a_pause_a_suspension_and_a_cap_hold_in_a_database_too(
         await admission.pause("acme")
         await tenants.resume("acme")
         await ask(apart.database, "acme", "test.dunning", key="d2")
-        await asyncio.sleep(0.3)  # six looks
+        await beside(relay, until_looked(relay, 3))
         assert await effects_of(apart.database, "acme") == ["d1"]
         work_control.holding.add("acme")
         await admission.set_cap("acme", 1)
         await admission.resume("acme")
-        await asyncio.sleep(0.3)
+        await beside(relay, relay_control.until(lambda control: control.running["acme"] == 1))
+        await beside(relay, until_looked(relay, 3))
+        messages = await messages_of(apart.database, "acme")
+        assert [message.status for message in messages].count(MessageStatus.PENDING) == 1
         assert work_control.most_running["acme"] == 1
         work_control.released.set()
         assert len(await beside(relay, until_effects(apart.database, "acme", 3))) == 3

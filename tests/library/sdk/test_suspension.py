@@ -14,7 +14,12 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import PauseActivityRequest, UnpauseActivityRequest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Replayer, Worker
 
@@ -105,6 +110,7 @@ async def until(handle: Handle, state: PendingActivityState.ValueType) -> Pendin
     """Returns the run's activity once it is in this state: the server has no event for it."""
     while True:
         description = await handle.describe()
+        assert description.status is WorkflowExecutionStatus.RUNNING
         for pending in description.raw_description.pending_activities:
             if pending.state == state:
                 return pending

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,24 @@ def test_a_mutant_is_killed_by_the_tests_that_look_for_it_and_survives_others() 
     assert killed.first.error == "AssertionError"
     survived = run(["tests/library/core/test_identifiers.py"], mutant)
     assert survived.verdict is Verdict.SURVIVED, survived.output
+
+
+HANGS = """
+import time
+
+def test_that_cannot_be_interrupted():
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
+
+
+def test_a_run_ends_with_a_test_that_hangs_and_says_nothing(tmp_path: Path) -> None:
+    test = tmp_path / "test_hanging.py"
+    test.write_text(HANGS)
+    hung = run([str(test)], None, timeout=1)
+    assert hung.verdict is Verdict.BROKEN, hung.output
+    assert "Timeout" in hung.output

@@ -86,7 +86,7 @@ def upgrade() -> None:
     """Revokes the tenant's role's access to the relay's columns, and repairs what it wrote there.
 
     The statements of the previous release still work, also as the tenant's role. That release sets
-    the id of a message that it adds. This release does not, so the next one may revoke the right.
+    the id of a message that it adds; later ones set that of a dead letter's input.
     """
     role = current_installation().roles.tenant
     for table, name, check in _constraints():
