@@ -381,8 +381,7 @@ async def running_fleet(
         "RELAY_STORE_POLL": "PT0.2S",
         **VARIABLES,
     }
-    async with running_servers(directory, module=MODULE, **variables) as servers:
-        servers.warm = warm
+    async with running_servers(directory, module=MODULE, warm=warm, **variables) as servers:
         urls, secrets = servers.postgres.urls(), FileConnectionSecrets(connections)
         await asyncio.to_thread(_prepare, servers, secrets)
         database = Database(
