@@ -42,7 +42,7 @@ async def test_a_fault_is_found(place: Place, seed: int, fault: str) -> None:
     await servers.kill_relays(len(servers.relays))
     servers.environ[FAULT] = fault
     # No other trouble is needed to find them.
-    steps = [Step(Trouble.SUSPEND, tenant=0, pause=0.1, seconds=3.0)]
+    steps = [Step(Trouble.SUSPEND, tenant=0, pause=0.1, seconds=15.0)]
     campaign = Campaign(servers, fleet, folder, seed, steps, plan(seed, fleet.tenants))
     problems = await campaign.run(PATIENCE)
     print(fault, *problems, sep="\n")

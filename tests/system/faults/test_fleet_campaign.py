@@ -1,7 +1,7 @@
 """Whatever happens to a fleet of all isolations: nothing is lost, doubled or another tenant's.
 
-`FLEET_SEEDS=20` runs more seeds, and `FAULT_SEED=7` the one of that number. `fleet_finds.py` shows
-that it finds what it is for.
+`FLEET_SEEDS=20` runs more seeds, and `FAULT_SEED=7` the one of that number. `fleet_finds.py` seeds
+faults that it has to find.
 """
 
 from __future__ import annotations
