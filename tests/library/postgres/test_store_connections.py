@@ -104,7 +104,8 @@ async def test_two_hundred_stores_share_twenty_connections(
         assert await ask(database, tenant) == tenant
         most = max(most, database.pools()["tenant"].open)
 
-    async with opened(database_urls, many, CAP) as database, asyncio.timeout(240):
+    patient = PoolShare(timeout=120)
+    async with opened(database_urls, many, CAP, patient) as database, asyncio.timeout(240):
         await asyncio.gather(*map(work, many.stores))
         assert most == CAP
         assert database.pools()["tenant"] == PoolUse(CAP, 0, 0, CAP)
