@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
+from temporal_tenancy.core.errors import StoreMismatch
 from temporal_tenancy.outbox.inspection import Backlog
 from temporal_tenancy.outbox.relay._mark_writer import RelayMarking, RelayMarks, write_marks
 from temporal_tenancy.outbox.relay.options import RelayOptions
@@ -43,6 +44,9 @@ LISTED_EVERY: Final = 5.0  # seconds between readings of which stores there are
 SLOW: Final = 1.0  # seconds after which a failed visit says that the server is silent
 # Seconds to wait after each failed visit in a row; the last repeats.
 PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+# What says in its type alone why a store cannot be used.
+_EXPECTED: Final = (DatabaseProblem, DBAPIError, ConnectionSecretMissing, StoreMismatch)
 
 log: Final = logging.getLogger(__name__)
 
@@ -295,8 +299,11 @@ class StoreRounds:
     async def _failed(self, store: _Visited, error: Exception, took: float) -> None:
         if store.failures == 0:
             store.away_since = datetime.now(UTC)
-            kind = type(error).__name__
-            log.error("relay.store_away", extra={"store": store.name, "error_type": kind})
+            log.error(
+                "relay.store_away",
+                extra={"store": store.name, "error_type": type(error).__name__},
+                exc_info=None if isinstance(error, _EXPECTED) else error,
+            )
         now = time.monotonic()
         pause = PAUSES[min(store.failures, len(PAUSES) - 1)]
         store.failures += 1
@@ -325,9 +332,11 @@ class _Connections:
             known = None
         self._in_use.add(name)
         # Counted before any waiting, or two visits at once would both find room.
-        idle = [other for other in self._open if other not in self._in_use]
-        for other in idle[: max(0, len(idle) + len(self._in_use) - self._most)]:
-            await self.close(other)
+        while len(self._in_use | self._open.keys()) > self._most:
+            idle = next((other for other in self._open if other not in self._in_use), None)
+            if idle is None:
+                break
+            await self.close(idle)  # meanwhile another visit may begin with one that was idle
         if known is None:
             known = url, store_outbox_database(url, self._installation)
             self._open[name] = known

@@ -223,7 +223,8 @@ async def at_work(
                 monkeypatch.setenv(name, value)
             relaying = {"RELAY_DATABASE_URL": fleet.urls.relay, "RELAY_STORE_POLL": "PT0.1S"}
             await start(**variables).until_ready()
-            await start("--relay", **variables, **relaying).until_ready()
+            keeping = "tests.system.faults.keeping_relay"
+            await start("--relay", module=keeping, **variables, **relaying).until_ready()
             yield variables, inbox
 
 
