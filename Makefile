@@ -95,8 +95,9 @@ test-server: setup  ## run the main jobs on a real Temporal server, and kill it 
 soak: setup  ## mixed load with faults on a real Temporal server (SOAK_MINUTES=20)
 	@$(BIN)/python -m pytest -q -s --show-capture=no tests/system/faults/soak.py $(ARGS)
 
-fleet: setup  ## run every job for 66 tenants: 16 in shared tables, 40 in schemas, 10 in databases
-	@$(BIN)/python -m pytest -q -s --show-capture=no tests/system/faults/fleet.py $(ARGS)
+fleet: setup  ## run every job for 66 tenants in stores of all kinds, then seeded faults
+	@$(BIN)/python -m pytest -q -s --show-capture=no tests/system/faults/fleet.py \
+	    tests/system/faults/fleet_seeds.py $(ARGS)
 
 bench: setup  ## run the benchmarks, one line of JSON each (FULL=1 adds the long ones)
 	@$(BIN)/python -m benchmarks

@@ -47,7 +47,6 @@ LONG = (
 ONE_AFTER_THE_OTHER = (
     "system/faults/test_campaign.py",
     "system/faults/test_message_campaign.py",
-    "system/faults/test_fleet_campaign.py",
     "system/faults/test_deadly_message.py",
     "system/faults/test_message_checker.py",
 )
