@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,20 +21,12 @@ from tests.fixtures.apart import Apart
 from tests.fixtures.starter import Starter
 from tests.fixtures.worker_process import StartWorker
 from tests.system.faults import fleet_jobs
-from tests.system.faults.fleet_jobs import Fleet, scheduled
+from tests.system.faults.fleet_jobs import Fleet, timed
 
 SIZES: Final = dict(
     zip(Isolation, map(int, os.environ.get("FLEET", "16,40,10").split(",")), strict=True)
 )
 PATIENCE: Final = 1_800.0  # seconds
-
-
-@contextmanager
-def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    """Notes how long the block takes."""
-    began = time.monotonic()
-    yield
-    seconds[what] = round(time.monotonic() - began, 1)
 
 
 def prepare_stores(postgres: EmbeddedPostgres, urls: DatabaseUrls, apart: Apart) -> None:
@@ -80,27 +69,16 @@ async def test_every_job_runs_for_the_whole_fleet(
         with timed(seconds, "signing up"):
             for isolation, count in SIZES.items():
                 await fleet.sign_up(isolation, count, tmp_path / "secrets")
-        *first, trials = scheduled()
-        with timed(seconds, "scheduled jobs"):
-            ends = await fleet_jobs.run_schedules(fleet, starter, variables, first)
-        with timed(seconds, "event-driven jobs"):
-            asked = await fleet_jobs.ask_for_jobs(fleet)
-            await fleet_jobs.until_idle(fleet, saas, PATIENCE)
-        with timed(seconds, "ends of trials"):
-            ends |= await fleet_jobs.run_schedules(fleet, starter, variables, [trials])
-            runs = await fleet_jobs.until_idle(fleet, saas, PATIENCE)
-    wrong = fleet_jobs.wrong_in_the_end(fleet, runs, asked)
+        worked = await fleet_jobs.run_all(fleet, saas, starter, variables, PATIENCE)
+    wrong = worked.wrong(fleet)
     told = {
         "tenants": {str(isolation): count for isolation, count in SIZES.items()},
-        "jobs": len(ends) + len(fleet_jobs.asked_for()),
-        "runs": len(runs),
+        "jobs": len(worked.ends) + len(fleet_jobs.asked_for()),
+        "runs": len(worked.runs),
         "messages": len(fleet.messages()),
         "mails": len({mail["Message-ID"] for mail in inbox.messages}),
-        "seconds": seconds,
+        "seconds": seconds | worked.seconds,
         "wrong": len(wrong),
     }
     print(json.dumps(told))
-    count = len(fleet.tenants)
-    each = {"planned": count, "succeeded": count, "failed": 0, "skipped": 0, "already": 0}
-    assert ends == dict.fromkeys(scheduled(), each)
     assert wrong == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -226,6 +227,49 @@ async def at_work(
             keeping = "tests.system.faults.keeping_relay"
             await start("--relay", module=keeping, **variables, **relaying).until_ready()
             yield variables, inbox
+
+
+@dataclass
+class Worked:
+    """What all jobs of a fleet have come to."""
+
+    ends: dict[str, dict[str, int]]  # how a tick has ended, by scheduled job
+    asked: set[tuple[str, str, str]]  # tenant, job and key of what no schedule starts
+    runs: list[WorkflowExecution]
+    seconds: dict[str, float]  # each part has taken
+
+    def wrong(self, fleet: Fleet) -> list[str]:
+        """Returns what is not as it has to be, a sentence each."""
+        count = len(fleet.tenants)
+        each = {"planned": count, "succeeded": count, "failed": 0, "skipped": 0, "already": 0}
+        short = [f"{job} ended as {end}." for job, end in self.ends.items() if end != each]
+        missing = [f"{job} was not run." for job in sorted({*scheduled()} - {*self.ends})]
+        return short + missing + wrong_in_the_end(fleet, self.runs, self.asked)
+
+
+async def run_all(
+    fleet: Fleet, client: Client, starter: Starter, variables: Mapping[str, str], patience: float
+) -> Worked:
+    """Runs every job for all tenants; `patience` is in seconds, for what is asked for to end."""
+    *first, trials = scheduled()
+    seconds: dict[str, float] = {}
+    with timed(seconds, "scheduled jobs"):
+        ends = await run_schedules(fleet, starter, variables, first)
+    with timed(seconds, "event-driven jobs"):
+        asked = await ask_for_jobs(fleet)
+        await until_idle(fleet, client, patience)
+    with timed(seconds, "ends of trials"):
+        ends |= await run_schedules(fleet, starter, variables, [trials])
+        runs = await until_idle(fleet, client, patience)
+    return Worked(ends, asked, runs, seconds)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    """Notes how long the block takes."""
+    began = time.monotonic()
+    yield
+    seconds[what] = round(time.monotonic() - began, 1)
 
 
 async def run_schedules(

@@ -14,7 +14,7 @@ from tests.fixtures.apart import Apart
 from tests.fixtures.starter import Starter
 from tests.fixtures.worker_process import StartWorker
 from tests.system.faults import fleet_jobs
-from tests.system.faults.fleet_jobs import Fleet, scheduled
+from tests.system.faults.fleet_jobs import Fleet
 
 # Two schemas, so that one may be mistaken for the other.
 SIZES = {Isolation.SHARED: 1, Isolation.SCHEMA: 2, Isolation.DATABASE: 1}
@@ -44,14 +44,6 @@ async def test_every_job_runs_for_tenants_of_every_isolation(
     async with working as (variables, inbox):
         for isolation, count in SIZES.items():
             await fleet.sign_up(isolation, count, tmp_path / "secrets")
-        *first, trials = scheduled()
-        ends = await fleet_jobs.run_schedules(fleet, starter, variables, first)
-        asked = await fleet_jobs.ask_for_jobs(fleet)
-        await fleet_jobs.until_idle(fleet, saas, PATIENCE)
-        ends |= await fleet_jobs.run_schedules(fleet, starter, variables, [trials])
-        runs = await fleet_jobs.until_idle(fleet, saas, PATIENCE)
-    count = len(fleet.tenants)
-    each = {"planned": count, "succeeded": count, "failed": 0, "skipped": 0, "already": 0}
-    assert ends == dict.fromkeys(scheduled(), each)
-    assert fleet_jobs.wrong_in_the_end(fleet, runs, asked) == []
-    assert len({mail["Message-ID"] for mail in inbox.messages}) >= count
+        worked = await fleet_jobs.run_all(fleet, saas, starter, variables, PATIENCE)
+    assert worked.wrong(fleet) == []
+    assert len({mail["Message-ID"] for mail in inbox.messages}) >= len(fleet.tenants)
