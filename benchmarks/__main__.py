@@ -29,7 +29,13 @@ from benchmarks.outbox import (
     relay_throughput,
     small_jobs,
 )
-from benchmarks.processes import idle_connections, shared_state, worker_memory, worker_slots
+from benchmarks.processes import (
+    idle_connections,
+    shared_state,
+    worker_memory,
+    worker_pollers,
+    worker_slots,
+)
 from benchmarks.shared.measure import Answer, tell, write_logs_away
 from benchmarks.shared.servers import Servers, running_servers, temporal_kind
 from benchmarks.stores import store_migrations
@@ -67,6 +73,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     fairness_wait,
     fairness_order,
     blocked_tenant,
+    worker_pollers,
     worker_slots,
     worker_memory,
     import_throughput,

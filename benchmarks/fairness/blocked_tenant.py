@@ -27,10 +27,11 @@ from benchmarks.shared.burst_jobs import BURST_JOBS, Change, ChangeInput
 from benchmarks.shared.bursts import BURST_QUEUE, change_row
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell
 from benchmarks.shared.servers import Servers
-from processes.worker.slots import POLLERS, SlotOptions
+from processes.worker.slots import SlotOptions
 from temporal_tenancy import Database
 from temporal_tenancy.control_plane import Tenants
 from temporal_tenancy.postgres import connect
+from temporal_tenancy.sdk import POLLERS
 
 NAME: Final = "blocked_tenant"
 GOAL: Final = Goal("<=", 3.0)

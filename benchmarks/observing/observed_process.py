@@ -25,7 +25,7 @@ from benchmarks.outbox.outbox_stack import READY
 from benchmarks.shared.measure import write_logs_away
 from benchmarks.shared.servers import PASSTHROUGH
 from processes import logs
-from processes.worker.slots import POLLERS, SlotOptions
+from processes.worker.slots import SlotOptions
 from temporal_tenancy import Database, Feature, TenancyPlugin, registry
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.everything import everything
@@ -33,7 +33,7 @@ from temporal_tenancy.lifecycle import Health, Scrape, serving, spare_what_is_lo
 from temporal_tenancy.metering import metering
 from temporal_tenancy.metrics import collecting, metrics
 from temporal_tenancy.outbox import Relay
-from temporal_tenancy.sdk import forward_core_logs
+from temporal_tenancy.sdk import POLLERS, forward_core_logs
 
 if TYPE_CHECKING:  # the arm without traces does not load them
     from temporal_tenancy.tracing import Tracing

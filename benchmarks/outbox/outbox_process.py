@@ -21,11 +21,12 @@ from benchmarks.outbox.outbox_jobs import OUTBOX_ACTIVITIES, OUTBOX_JOBS
 from benchmarks.outbox.outbox_stack import READY
 from benchmarks.shared.measure import write_logs_away
 from benchmarks.shared.servers import PASSTHROUGH
-from processes.worker.slots import POLLERS, SlotOptions
+from processes.worker.slots import SlotOptions
 from temporal_tenancy import Database, TenancyPlugin
 from temporal_tenancy.control_plane import ControlPlaneDirectory
 from temporal_tenancy.lifecycle import spare_what_is_loaded
 from temporal_tenancy.outbox import Relay, RelayOptions, RetryLadder
+from temporal_tenancy.sdk import POLLERS
 
 # Keeps completed messages, as the peer's table does, and retries failed attempts almost at once.
 OPTIONS: Final = RelayOptions(

@@ -21,9 +21,10 @@ from benchmarks.shared.burst_jobs import BURST_ACTIVITIES, BURST_JOBS, Burst, Bu
 from benchmarks.shared.bursts import BURST_QUEUE, log
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, tell
 from benchmarks.shared.servers import Servers
-from processes.worker.slots import POLLERS, SlotOptions
+from processes.worker.slots import SlotOptions
 from temporal_tenancy import Database
 from temporal_tenancy.control_plane import Tenants
+from temporal_tenancy.sdk import POLLERS
 
 NAME: Final = "worker_memory"
 GOAL: Final = Goal("<=", 1.1)

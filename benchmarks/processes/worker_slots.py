@@ -1,13 +1,11 @@
-"""How long does a mixed load take with resource-based slots and autoscaling pollers?
+"""How long does a mixed load take with resource-based slots?
 
 The load mixes several kinds of jobs: 200 activities that end immediately, 100 that wait half a
 second, as for a network response, and 16 that hold 40 MB and compute for about a fifth of a second
-each in threads. Ours: the slots and pollers of `worker.py --slots resource`, which delays
-activities while the machine's memory or processors are used beyond a target, and opens polls as the
-server advises. Peer: `worker.py --slots fixed` with the SDK's default of five pollers. Both have at
-most 100 slots and take turns on the same server.
+each in threads. Ours: the slots of `worker.py --slots resource`, which delays activities while the
+machine's memory or processors are used beyond a target. Peer: `worker.py --slots fixed`. Both have
+at most 100 slots and five pollers, and take turns on the same server.
 
-The second answer compares autoscaling pollers alone, with fixed slots, the default of `worker.py`.
 Also reported: the growth of the process's memory under the load, divided by the peer's. It has no
 goal, because it depends more on memory that the allocator kept from the previous round than on the
 slots.
@@ -20,27 +18,25 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import psutil
 from temporalio.client import Client
-from temporalio.worker import PollerBehavior, PollerBehaviorSimpleMaximum, Worker
+from temporalio.worker import Worker
 
 from benchmarks.shared.burst_jobs import BURST_ACTIVITIES, BURST_JOBS, Burst, BurstInput
 from benchmarks.shared.bursts import BURST_QUEUE, Piece, log
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell
 from benchmarks.shared.servers import Servers
-from processes.worker.slots import POLLERS, SlotOptions, Slots
+from processes.worker.slots import SlotOptions, Slots
 from temporal_tenancy import Database
 from temporal_tenancy.control_plane import Tenants
+from temporal_tenancy.sdk import POLLERS
 
 NAME: Final = "worker_slots"
 # Delaying activities costs time; on a busy machine up to this factor.
-RESOURCE_GOAL: Final = Goal("<=", 2.0)
-POLLERS_GOAL: Final = Goal("<=", 1.1)
+GOAL: Final = Goal("<=", 2.0)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
-FIVE: Final = PollerBehaviorSimpleMaximum(5)  # the SDK's default
 SAMPLE: Final = 0.05  # seconds between memory samples
 MEGABYTE: Final = 1_000_000
 
@@ -49,14 +45,6 @@ LOAD: Final[Mapping[str, tuple[int, Piece]]] = {  # number of activities, and th
     "waiting": (100, Piece(seconds=0.5)),
     "computing": (16, Piece(megabytes=40, hashes=200)),
 }
-
-
-class Kind(StrEnum):
-    """The settings of a worker."""
-
-    FIXED = "fixed"
-    POLLERS = "autoscaling pollers"
-    RESOURCE = "resource-based slots and autoscaling pollers"
 
 
 @dataclass(frozen=True)
@@ -74,34 +62,28 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     for tenant in LOAD:
         await Tenants(database).add(tenant, tenant, plan="standard")
     client = await servers.our_client(database)
-    resource, memory, pollers = Comparison(), Comparison(), Comparison()
+    resource, memory = Comparison(), Comparison()
     try:
-        for kind in Kind:
-            await _run(client, kind, f"warm-up-{kind.name}")
+        for kind in Slots:
+            await _run(client, kind, f"warm-up-{kind}")
         for number in range(rounds(2, full=9)):
-            kinds = list(Kind) if number % 2 == 0 else list(reversed(Kind))
-            runs = {kind: await _run(client, kind, f"{number}-{kind.name}") for kind in kinds}
-            fixed = runs[Kind.FIXED]
-            by_resource = runs[Kind.RESOURCE]
+            kinds = list(Slots) if number % 2 == 0 else list(reversed(Slots))
+            runs = {kind: await _run(client, kind, f"{number}-{kind}") for kind in kinds}
+            fixed, by_resource = runs[Slots.FIXED], runs[Slots.RESOURCE]
             resource.add({Arm.OURS: by_resource.seconds, Arm.PEER: fixed.seconds})
             memory.add({Arm.OURS: by_resource.grown, Arm.PEER: fixed.grown})
-            pollers.add({Arm.OURS: runs[Kind.POLLERS].seconds, Arm.PEER: fixed.seconds})
             tell(
                 f"{NAME}: round {number + 1}: "
                 + ", ".join(f"{kind} {run.seconds:.2f} s" for kind, run in runs.items())
             )
     finally:
         await database.dispose()
-    peer, took = "fixed slots and five pollers", "s, the load's time"
-    return [
-        Answer(NAME, peer, RESOURCE_GOAL, took, resource, {"memory_grown": memory.ratio}),
-        Answer(f"{NAME}_pollers", peer, POLLERS_GOAL, took, pollers),
-    ]
+    besides = {"memory_grown": memory.ratio}
+    return [Answer(NAME, "fixed slots", GOAL, "s, the load's time", resource, besides)]
 
 
-async def _run(client: Client, kind: Kind, key: str) -> Run:
-    options = SlotOptions(Slots.RESOURCE if kind is Kind.RESOURCE else Slots.FIXED)
-    pollers: PollerBehavior = FIVE if kind is Kind.FIXED else POLLERS
+async def _run(client: Client, kind: Slots, key: str) -> Run:
+    options = SlotOptions(kind)
     before = _memory()
     # A new queue, since the server may still send a task to a poll of the previous worker.
     queue = f"{BURST_QUEUE}-{key}"
@@ -113,8 +95,8 @@ async def _run(client: Client, kind: Kind, key: str) -> Run:
             activities=BURST_ACTIVITIES,
             activity_executor=threads,
             tuner=options.tuner(),
-            workflow_task_poller_behavior=pollers,
-            activity_task_poller_behavior=pollers,
+            workflow_task_poller_behavior=POLLERS,
+            activity_task_poller_behavior=POLLERS,
         )
         async with worker:
             began = time.perf_counter()

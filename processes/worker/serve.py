@@ -28,7 +28,7 @@ from processes.lifecycle.preflight import (
     runtime_urls,
 )
 from processes.worker.fairness_watch import watching_fairness
-from processes.worker.slots import POLLERS, SlotOptions
+from processes.worker.slots import SlotOptions
 from saas.services.alert_sinks import configured_sinks
 from saas.settings import Settings
 from temporal_tenancy import Database, Feature, Job, registry
@@ -41,7 +41,7 @@ from temporal_tenancy.lifecycle import (
     run_process,
 )
 from temporal_tenancy.metering import metering
-from temporal_tenancy.sdk import forward_core_logs, require_search_attributes
+from temporal_tenancy.sdk import POLLERS, forward_core_logs, require_search_attributes
 from temporal_tenancy.shared_state import shared_state
 from workflows import WORKFLOWS
 

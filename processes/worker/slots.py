@@ -1,4 +1,4 @@
-"""A worker's concurrent tasks and polls."""
+"""A worker's concurrent tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 
 from temporalio.worker import (
     FixedSizeSlotSupplier,
-    PollerBehaviorAutoscaling,
     ResourceBasedSlotConfig,
     ResourceBasedSlotSupplier,
     ResourceBasedTunerConfig,
@@ -25,9 +24,6 @@ TARGET_CPU: Final = 0.9  # share of the machine's
 MINIMUM: Final = 10
 # Between two additional slots. The SDK's default of 50 ms limits a queue to 20 activities a second.
 RAMP: Final = timedelta(milliseconds=5)
-
-# As fast as the SDK's default of five pollers on a mixed load, with fewer polls when idle.
-POLLERS: Final = PollerBehaviorAutoscaling()
 
 
 class Slots(StrEnum):

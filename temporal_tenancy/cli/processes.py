@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import typer
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
-from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from temporal_tenancy.cli._directory_access import refuse_unreadable
 from temporal_tenancy.cli._not_reachable import SettingMissing
@@ -47,6 +47,7 @@ from temporal_tenancy.outbox import Relay
 from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.postgres.revisions import newest_revisions
 from temporal_tenancy.sdk.core_logs import forward_core_logs
+from temporal_tenancy.sdk.pollers import POLLERS
 from temporal_tenancy.sdk.search_attributes import require_search_attributes
 
 LIBRARY: Final = "temporal_tenancy."  # begins the name of each module of the library
@@ -148,8 +149,8 @@ def work(
                         # for a thread while its timeout runs.
                         activity_executor=ThreadPoolExecutor(max_activities, f"{queue}-activity"),
                         max_concurrent_activities=max_activities,
-                        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
-                        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+                        workflow_task_poller_behavior=POLLERS,
+                        activity_task_poller_behavior=POLLERS,
                         graceful_shutdown_timeout=timedelta(seconds=grace),
                         identity=settings.identity,
                         deployment_config=versioning or _unversioned(version),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.sdk.core_logs import forward_core_logs
     from temporal_tenancy.sdk.log_lines import JsonLines
     from temporal_tenancy.sdk.logs import SDK_EXTRAS, JobContext, add_job, is_news, is_of_a_job
+    from temporal_tenancy.sdk.pollers import POLLERS
     from temporal_tenancy.sdk.search_attributes import (
         SEARCH_ATTRIBUTES,
         SearchAttributesMissing,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.sdk.taken_ids import KeyReused
 
 __all__ = [
+    "POLLERS",
     "SDK_EXTRAS",
     "SEARCH_ATTRIBUTES",
     "JobContext",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _WHERE: Final = {
+    "POLLERS": "pollers",
     "SDK_EXTRAS": "logs",
     "SEARCH_ATTRIBUTES": "search_attributes",
     "JobContext": "logs",
