@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from temporalio import activity
@@ -37,6 +38,8 @@ class Heart:
 async def heartbeating(*progress: Any) -> AsyncIterator[Heart]:
     """Sends heartbeats inside the block, three per heartbeat timeout.
 
+    The first one is due a third of the timeout after the server has handed out the attempt, and at
+    once if a busy worker begins it later than that.
     The SDK throttles them, so that the server gets one per 80 % of the timeout. The server thus
     notices a worker's death within the timeout, and a cancellation reaches the activity within it,
     as `asyncio.CancelledError`. It works in async activities only, and code that blocks the event
@@ -64,7 +67,8 @@ async def heartbeating(*progress: Any) -> AsyncIterator[Heart]:
         )
     heart = Heart(progress or tuple(info.heartbeat_details))
     interval = info.heartbeat_timeout.total_seconds() / BEATS_A_TIMEOUT
-    beating = asyncio.create_task(_beat(heart, interval))
+    # A worker with much to do begins late, and the timeout runs from when the server handed it out.
+    beating = asyncio.create_task(_beat(heart, max(0.0, interval - _age(info)), interval))
     try:
         yield heart
     finally:
@@ -73,8 +77,16 @@ async def heartbeating(*progress: Any) -> AsyncIterator[Heart]:
             await beating
 
 
-async def _beat(heart: Heart, interval: float) -> None:
+def _age(info: activity.Info) -> float:
+    """Returns the seconds since the server handed out the attempt; 0 if the clocks disagree."""
+    age = (datetime.now(UTC) - info.started_time).total_seconds()
+    within = info.heartbeat_timeout is not None and age < info.heartbeat_timeout.total_seconds()
+    return max(0.0, age) if within else 0.0
+
+
+async def _beat(heart: Heart, first: float, interval: float) -> None:
+    # No heartbeat at once: most activities end before the first is due.
+    await asyncio.sleep(first)
     while True:
-        # No heartbeat at once: most activities end before the first is due.
-        await asyncio.sleep(interval)
         heart.beat()
+        await asyncio.sleep(interval)

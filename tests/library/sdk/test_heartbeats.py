@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
+from temporal_tenancy import heartbeating
 from tests.fixtures.jobs import slow_jobs
 from tests.fixtures.jobs.slow_jobs import BeatInput, BeatJob
 from tests.fixtures.temporal import make_worker
@@ -63,3 +68,29 @@ async def test_without_a_heartbeat_timeout_it_is_refused(client: Client, worker:
         "beat_by_decorator sends heartbeats, but test.beat calls it without a heartbeat timeout. "
         "Add heartbeat_timeout=timedelta(...) to the call."
     )
+
+
+@pytest.mark.parametrize(
+    ("age", "beaten"),
+    [(0, 0), (6, 0), (7, 1), (19, 1), (21, 0), (-30, 0), (10**9, 0)],
+    ids=["now", "just before", "a third", "almost out", "too old", "another clock", "unknown"],
+)
+async def test_an_attempt_that_a_busy_worker_begins_late_beats_at_once(
+    age: int, beaten: int
+) -> None:
+    sent: list[tuple[Any, ...]] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: sent.append(details)
+    environment.info = replace(
+        environment.info,
+        heartbeat_timeout=timedelta(seconds=20),
+        started_time=datetime.now(UTC) - timedelta(seconds=age),
+    )
+
+    async def work() -> None:
+        async with heartbeating("half"):
+            for _ in range(3):  # turns of the loop, in which what is due happens
+                await asyncio.sleep(0)
+
+    await environment.run(work)
+    assert sent == [("half",)] * beaten
