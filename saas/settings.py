@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
@@ -168,6 +169,13 @@ def refuse_misspelled_settings() -> None:
 
 def load_settings() -> Settings:
     """Reads the environment; raises `ConfigurationError`, which never repeats a value."""
+    return _settings_in(tuple(os.environ.items()))
+
+
+# Checking all of them takes longer than most activities, some of which ask several times.
+@lru_cache(maxsize=4)
+def _settings_in(environ: tuple[tuple[str, str], ...]) -> Settings:
+    """Reads the environment, which is `environ` now."""
     try:
         return Settings()
     except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from temporalio import activity
@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporal_tenancy.core.errors import ConfigurationError
 
 BEATS_A_TIMEOUT: Final = 3  # so two may be lost
+_PLAUSIBLE: Final = timedelta(hours=1)  # that an attempt waits for its worker
 
 
 class Heart:
@@ -39,7 +40,8 @@ async def heartbeating(*progress: Any) -> AsyncIterator[Heart]:
     """Sends heartbeats inside the block, three per heartbeat timeout.
 
     The first one is due a third of the timeout after the server has handed out the attempt, and at
-    once if a busy worker begins it later than that.
+    once if a busy worker begins it later than that. One that is begun after its timeout is thus
+    cancelled before it does what another attempt does.
     The SDK throttles them, so that the server gets one per 80 % of the timeout. The server thus
     notices a worker's death within the timeout, and a cancellation reaches the activity within it,
     as `asyncio.CancelledError`. It works in async activities only, and code that blocks the event
@@ -78,10 +80,9 @@ async def heartbeating(*progress: Any) -> AsyncIterator[Heart]:
 
 
 def _age(info: activity.Info) -> float:
-    """Returns the seconds since the server handed out the attempt; 0 if the clocks disagree."""
-    age = (datetime.now(UTC) - info.started_time).total_seconds()
-    within = info.heartbeat_timeout is not None and age < info.heartbeat_timeout.total_seconds()
-    return max(0.0, age) if within else 0.0
+    """Returns the seconds since the server handed out the attempt; 0 if that makes no sense."""
+    age = datetime.now(UTC) - info.started_time
+    return age.total_seconds() if timedelta(0) < age < _PLAUSIBLE else 0.0
 
 
 async def _beat(heart: Heart, first: float, interval: float) -> None:

@@ -81,3 +81,13 @@ def test_a_misspelled_variable_is_refused_with_the_one_that_was_meant(
         ConfigurationError, match=f'{wrong}, which is not .* Did you mean "{right}"'
     ):
         refuse_misspelled_settings()
+
+
+def test_the_environment_is_read_again_only_if_it_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TENANT_POOL_SIZE", "7")
+    before = load_settings()
+    assert load_settings() is before
+    monkeypatch.setenv("TENANT_POOL_SIZE", "8")
+    assert (before.tenant_pool_size, load_settings().tenant_pool_size) == (7, 8)

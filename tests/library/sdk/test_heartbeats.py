@@ -72,8 +72,8 @@ async def test_without_a_heartbeat_timeout_it_is_refused(client: Client, worker:
 
 @pytest.mark.parametrize(
     ("age", "beaten"),
-    [(0, 0), (6, 0), (7, 1), (19, 1), (21, 0), (-30, 0), (10**9, 0)],
-    ids=["now", "just before", "a third", "almost out", "too old", "another clock", "unknown"],
+    [(0, 0), (5, 0), (7, 1), (21, 1), (-30, 0), (10**9, 0)],
+    ids=["now", "early", "a third", "timed out", "another clock", "unknown"],
 )
 async def test_an_attempt_that_a_busy_worker_begins_late_beats_at_once(
     age: int, beaten: int

@@ -27,6 +27,8 @@ SIZES: Final = dict(
     zip(Isolation, map(int, os.environ.get("FLEET", "16,40,10").split(",")), strict=True)
 )
 PATIENCE: Final = 1_800.0  # seconds
+# One process serves all queues of all tenants: what it cannot begin is to wait at the server.
+ARGUMENTS: Final = ("--max-activities", "20")
 
 
 def prepare_stores(postgres: EmbeddedPostgres, urls: DatabaseUrls, apart: Apart) -> None:
@@ -64,7 +66,9 @@ async def test_every_job_runs_for_the_whole_fleet(
     with timed(seconds, "preparing the stores"):
         prepare_stores(postgres, database_urls, apart)
     fleet = Fleet(postgres, database_urls, apart.database, apart.secrets)
-    working = fleet_jobs.at_work(fleet, start_worker, connection_folder, tmp_path, monkeypatch)
+    working = fleet_jobs.at_work(
+        fleet, start_worker, connection_folder, tmp_path, monkeypatch, *ARGUMENTS
+    )
     async with working as (variables, inbox):
         with timed(seconds, "signing up"):
             for isolation, count in SIZES.items():

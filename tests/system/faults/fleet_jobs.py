@@ -204,8 +204,12 @@ async def at_work(
     connections: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
 ) -> AsyncIterator[tuple[dict[str, str], Inbox]]:
-    """Runs a worker and a relay, and all outside systems; yields the variables and the mail."""
+    """Runs a worker with `arguments`, a relay, and all outside systems.
+
+    Yields the variables and the mail.
+    """
     partner = Partner()
     (folder / "secrets").mkdir()
     with smtp_server() as inbox:
@@ -223,7 +227,7 @@ async def at_work(
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
             relaying = {"RELAY_DATABASE_URL": fleet.urls.relay, "RELAY_STORE_POLL": "PT0.1S"}
-            await start(**variables).until_ready()
+            await start(*arguments, **variables).until_ready()
             keeping = "tests.system.faults.keeping_relay"
             await start("--relay", module=keeping, **variables, **relaying).until_ready()
             yield variables, inbox
