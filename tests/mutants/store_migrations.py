@@ -30,6 +30,10 @@ def _take_a_failure_for_done() -> None:
     replace(upgrading._Run, "upgrade", upgrade)
 
 
+def _take_a_database_for_its_server() -> None:
+    replace(upgrading, "answers", lambda url: False)
+
+
 def _let_every_job_pass() -> None:
     async def passing(self: object, tenant: Tenant) -> Tenant:
         return tenant
@@ -87,6 +91,12 @@ STORE_MIGRATION_FAULTS: Final = [
         "a store whose migration has failed counts as migrated",
         (f"{UPGRADING}::test_a_store_whose_migration_fails_stays_behind_alone",),
         seed=_take_a_failure_for_done,
+    ),
+    Mutant(
+        "one-database-away-ends-all",
+        "a database that takes no connections ends the migration of all others",
+        (f"{UPGRADING}::test_a_database_that_takes_no_connections_holds_up_no_other",),
+        seed=_take_a_database_for_its_server,
     ),
     Mutant(
         "schema-behind-not-checked",
