@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from psycopg import sql
 
+from temporal_tenancy.cli import _fleet
 from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.sdk import suspension
 from temporal_tenancy.stores import drift, upgrading, waves
@@ -65,6 +66,17 @@ def _bound_no_failures() -> None:
 
 def _let_canaries_be_any() -> None:
     replace(waves, "_canaries", lambda connection, tenants, stores, named: set())
+
+
+def _pass_a_canary_that_has_failed() -> None:
+    real = waves.wave_of
+
+    def wave_of(name: str, stores: Any) -> int:
+        passing = [each for each in stores if each.state != "failed"]
+        return real(name, passing if name == "next" else stores)
+
+    replace(upgrading, "wave_of", wave_of)
+    replace(_fleet, "wave_of", wave_of)
 
 
 def _write_down_no_version() -> None:
@@ -127,6 +139,12 @@ STORE_MIGRATION_FAULTS: Final = [
         "nobody looks at who the canaries are",
         (f"{WAVES}::test_canaries_come_first_and_then_waves_of_the_sizes_given",),
         seed=_let_canaries_be_any,
+    ),
+    Mutant(
+        "next-passes-a-canary",
+        "the wave after a canary that has failed begins",
+        (f"{WAVES}::test_no_wave_begins_while_a_canary_is_behind",),
+        seed=_pass_a_canary_that_has_failed,
     ),
     Mutant(
         "version-not-written",
