@@ -139,4 +139,4 @@ def test_a_count_has_its_thousands_apart_and_what_is_no_count_stays() -> None:
         "5,003       5003  True",
         "-1,000,000        0",
     ]
-    assert shown(facts([("replays", 1000)]), 80) == ["replays 1,000"]
+    assert shown(facts([("replays", 1000)]), 80) == ["replays  1,000"]
