@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from pydantic import SecretStr
@@ -47,4 +48,6 @@ def masked(url: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, timedelta):
+        return f"{value / timedelta(seconds=1):.15g} s"
     return "-" if value is None or value == "" else str(value)

@@ -35,7 +35,7 @@ def refuse_owner_credentials(settings: Settings) -> None:
     """Raises `WorkerExit` when the database owner's URL is in the environment."""
     if settings.database_url is not None:
         raise WorkerExit(
-            ExitCode.FAILED,
+            ExitCode.REFUSED,
             "ExcessRights: DATABASE_URL is set, but a worker must not have the owner's "
             'credentials. Unset it: "env -u DATABASE_URL python worker.py".',
         )

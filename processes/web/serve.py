@@ -81,7 +81,7 @@ def _refuse_credentials(settings: Settings) -> None:
     if excess:
         without = " ".join(f"-u {name}" for name in excess)
         raise WorkerExit(
-            ExitCode.FAILED,
+            ExitCode.REFUSED,
             f"ExcessRights: {' and '.join(excess)} {'is' if len(excess) == 1 else 'are'} set, but "
             "the HTTP door must not have the credentials of the database's owner or of the relay. "
             f'Start it without them: "env {without} python -m processes.web".',

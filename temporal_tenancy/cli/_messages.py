@@ -65,7 +65,7 @@ async def _waits_for(database: Database, message: OutboxMessage) -> list[str]:
         start = "It is retried" if message.attempts else "It starts"
         reasons.append(f"{start} at {when(message.scheduled_at)}.")
     tenant = await directory_of(database).find(message.tenant_id)
-    reasons += await _held_back(database, message.tenant_id, tenant, registry.get(message.job))
+    reasons += await held_back(database, message.tenant_id, tenant, registry.get(message.job))
     problem = await relays_directory_problem()
     if problem is not None:
         reasons.append(f"No relay can take it: {problem}")
@@ -82,9 +82,10 @@ def _nothing_but_a_relay(tenant: Tenant | None) -> str:
     )
 
 
-async def _held_back(
+async def held_back(
     database: Database, tenant_id: str, tenant: Tenant | None, job: Job | None
 ) -> list[str]:
+    """Returns why no relay may take a tenant's messages of a job now, and what ends it."""
     async with database.platform_session("explain a message") as session:
         decision = (await admission.decisions(session, [tenant_id])).get(tenant_id, NOTHING)
         running = (await admission.in_flight(session, [tenant_id])).get(tenant_id, 0)

@@ -260,7 +260,12 @@ def _facts(pairs: Sequence[tuple[str, str]], width: int) -> Iterator[Text]:
 
 
 def _on_one_line(value: object) -> str:
-    """Returns a value on one line: after a line break a tenant's text could pass for ours."""
+    """Returns a value on one line: after a line break a tenant's text could pass for ours.
+
+    A count has its thousands apart, as in a sentence.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return value if isinstance(value, Whole) else _printable(str(value))
 
 

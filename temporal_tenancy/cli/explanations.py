@@ -15,6 +15,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
+from temporal_tenancy.cli._behind import behind
 from temporal_tenancy.cli._failures import RunUnknown
 from temporal_tenancy.cli._findings import Findings
 from temporal_tenancy.cli._messages import explain_message, message_line
@@ -133,7 +134,9 @@ async def _ask_control_plane(connection: Temporal, findings: Findings) -> None:
                     findings.waiting += findings.message.pop("waiting_for")
                 tenant = await directory_of(database).find(parts.owner)
                 try:
-                    require_runnable(parts.owner, tenant, job)
+                    known = require_runnable(parts.owner, tenant, job)
+                    if (lacks := behind(known, job)) is not None:
+                        findings.refused = with_hint(lacks.sentence)
                 except TenantUnknown as error:
                     findings.likely_tenant = await nearest_tenant(error, directory_of(database))
                     findings.refused = with_hint(error.sentence)

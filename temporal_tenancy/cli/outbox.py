@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.cli import _arguments as arguments
 from temporal_tenancy.cli._commands import quoted_command
+from temporal_tenancy.cli._messages import held_back
 from temporal_tenancy.cli._not_reachable import SettingMissing
 from temporal_tenancy.cli._periods import refuse_unfinished
 from temporal_tenancy.cli._server_access import control_plane, directory_of, known_tenant, servers
@@ -61,9 +62,12 @@ async def ask(
     values = job.with_period(values, key)
     job_input = read_input(job.input_model, values, what=what)
     moment = _moment(at)
-    async with _tenants_session(owner) as record:
-        refuse_unfinished(job, job_input, record, at=moment)
-        asked = await enqueue_or_find(job.name, job_input, key=key, at=moment)
+    async with control_plane() as database:
+        async with _session_of(database, owner) as record:
+            refuse_unfinished(job, job_input, record, at=moment)
+            asked = await enqueue_or_find(job.name, job_input, key=key, at=moment)
+        waits = asked.status in WAITING
+        waiting_for = await held_back(database, owner, record, job) if waits else []
     workflow_id = WorkflowId(owner, job.name, asked.key)
     document = {
         "message_id": str(asked.id),
@@ -71,13 +75,16 @@ async def ask(
         "added": asked.added,
         "status": asked.status,
         "scheduled_at": asked.scheduled_at,
+        "waiting_for": waiting_for,
     }
     explain = f"{quoted_command('explain', str(workflow_id))} shows its status."
     its_id = whole(str(workflow_id))
     if asked.added:
         return Answer(
             document,
-            lines(sentence(its_id, f"is requested, by the message {asked.id}."), explain),
+            lines(
+                sentence(its_id, f"is requested, by the message {asked.id}."), *waiting_for, explain
+            ),
         )
     return Answer(
         document,
@@ -87,6 +94,7 @@ async def ask(
                 f"was asked for already, by the message {asked.id}, {_stands(asked)}. It stays as "
                 "it is.",
             ),
+            *waiting_for,
             explain,
             _how_to_take_back(asked, owner) if asked.status in WAITING else None,
         ),
@@ -382,11 +390,16 @@ def _naming_the_job(which: UUID | ByKey) -> Iterator[None]:
 @asynccontextmanager
 async def _tenants_session(tenant: str) -> AsyncIterator[Tenant]:
     """Opens a session of an existing tenant; raises `TenantUnknown`."""
-    async with control_plane() as database:
-        record = await known_tenant(database, tenant)
-        with use_database(database), enter(TenantScope(tenant)):
-            async with tenant_session():
-                yield record
+    async with control_plane() as database, _session_of(database, tenant) as record:
+        yield record
+
+
+@asynccontextmanager
+async def _session_of(database: Database, tenant: str) -> AsyncIterator[Tenant]:
+    record = await known_tenant(database, tenant)
+    with use_database(database), enter(TenantScope(tenant)):
+        async with tenant_session():
+            yield record
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from temporal_tenancy.cli import _arguments as arguments
+from temporal_tenancy.cli._behind import behind
 from temporal_tenancy.cli._fairness import warn_where_off
 from temporal_tenancy.cli._following import Handle, result_of, waiting_for, where_failed
 from temporal_tenancy.cli._periods import refuse_unfinished
@@ -25,11 +26,9 @@ from temporal_tenancy.cli.answers import (
     sentence,
     whole,
 )
-from temporal_tenancy.cli.program import current_application, message_with_hint
+from temporal_tenancy.cli.program import message_with_hint
 from temporal_tenancy.control_plane import ledger
 from temporal_tenancy.control_plane.tables import LedgerState
-from temporal_tenancy.core.directory import Tenant
-from temporal_tenancy.core.errors import TenancyError
 from temporal_tenancy.core.identifiers import WorkflowId
 from temporal_tenancy.core.inputs import TenantInput, read_input
 from temporal_tenancy.core.jobs import Job
@@ -65,7 +64,7 @@ async def run(
         tenant_id = job_input.tenant_id
         record = await directory_of(connections.database).find(tenant_id)
         known = require_startable(tenant_id, record, job)
-        reason = refusal(known, job) or _behind(known, job)
+        reason = refusal(known, job) or behind(known, job)
         refuse_unfinished(job, job_input, record)
         await warn_where_off(connections.database, connections.client.namespace)
         handle, state = await _start(connections, job, job_input, workflow_id)
@@ -90,17 +89,6 @@ async def run(
                 return Answer(document, lines(where_failed(document["url"], problem)), problem)
         document["result"] = result
         return Answer(document, lines(_shown(result)))
-
-
-def _behind(tenant: Tenant, job: Job) -> TenancyError | None:
-    """Returns why a run waits for the migration of its tenant's store; None if it does not."""
-    if tenant.schema_versions is None:
-        return None
-    # Imported here: only a tenant with a store of its own needs it.
-    from temporal_tenancy.stores import migrated_stores
-
-    waits_for = migrated_stores(current_application().environments).waits_for
-    return None if waits_for is None else waits_for(tenant, job)
 
 
 _SAYS = {

@@ -51,7 +51,7 @@ def _planned(stores: Sequence[StoreMigration], behind: Sequence[str]) -> Rendera
     """Returns the waves; `behind` is what the control plane's database lacks."""
     todo = [store for store in stores if store.is_behind and not store.given]
     rows = [
-        (wave_name(wave), f"{len(of_wave):,}", _names(of_wave), _steps(of_wave))
+        (wave_name(wave), len(of_wave), _names(of_wave), _steps(of_wave))
         for wave, of_wave in _by_wave(todo)
     ]
     first = f"First: {'; '.join(behind)}." if behind else None
@@ -102,7 +102,7 @@ def _reached(
 ) -> RenderableType:
     """Returns how far the waves are; `unknown` has why a database does not answer, by store."""
     counts = [(wave, _counts(of_wave)) for wave, of_wave in _by_wave(stores)]
-    waves = [(wave_name(wave), *map(str, count.values())) for wave, count in counts]
+    waves = [(wave_name(wave), *count.values()) for wave, count in counts]
     others = [store for store in stores if store.state != "up to date"]
     rows = [
         (

@@ -50,14 +50,12 @@ async def drain(name: str) -> Answer:
 
 
 async def undrain(name: str) -> Answer:
-    """Lets a drained store take tenants again; raises `StoreUnknown` and `StoreNotReady`."""
+    """Lets a store take tenants, drained or not; raises `StoreUnknown` and `StoreNotReady`."""
     async with control_plane() as database:
         store = await Stores(database).undrain(name)
     if store.tenants:
-        return Answer(
-            _document(store), f"{store.name} is in use again, by {', '.join(store.tenants)}."
-        )
-    return Answer(_document(store), f"{store.name} takes a tenant again.")
+        return Answer(_document(store), f"{store.name} is in use, by {', '.join(store.tenants)}.")
+    return Answer(_document(store), f"{store.name} takes a tenant.")
 
 
 def _text(store: KnownStore) -> RenderableType:

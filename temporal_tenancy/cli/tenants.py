@@ -80,6 +80,11 @@ async def add(
     _refuse_empty(name)
     _refuse_mistyped(features, "--feature")
     wanted = None if isolation is None else arguments.one_of(Isolation, isolation, "--isolation")
+    if region is not None and wanted is None and store is None and _always_shares():
+        raise typer.BadParameter(
+            "the shared store is in no region. Choose a store with --isolation or --store.",
+            param_hint="--region",
+        )
     async with control_plane() as database:
         _refuse_elsewhere(database, "added")
         tenant = await _sign_up(database).add(
@@ -98,6 +103,11 @@ async def add(
     where = "" if tenant.isolation is Isolation.SHARED else f", in the store {tenant.store}"
     text = f"{tenant.id} is added, {tenant.status} on {tenant.plan.id}{where}."
     return Answer(_document(tenant), text)
+
+
+def _always_shares() -> bool:
+    """Whether nobody but a command chooses another store than the shared one."""
+    return current_application().placement is None
 
 
 def _sign_up(database: Database) -> SignUp:

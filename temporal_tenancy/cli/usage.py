@@ -44,7 +44,7 @@ async def show(tenant: str | None, by: By, *, since: str | None, until: str | No
         (by, "worker seconds", "database seconds", "attempts", "workflows"),
         [
             (
-                whole(row.name) if row.name else "(no job)",
+                whole(_name(row)),
                 f"{row.used.worker_seconds:,.1f}",
                 f"{row.used.database_seconds:,.1f}",
                 f"{row.used.attempts:,}",
@@ -73,9 +73,14 @@ def csv_of(by: By, rows: Iterable[Usage]) -> str:
     writer.writerow((by, *_FIGURES))
     for row in rows:
         used: dict[str, Any] = asdict(row.used)
-        name = "".join(each if each.isprintable() else " " for each in row.name)
+        name = "".join(each if each.isprintable() else " " for each in _name(row))
         writer.writerow((safe_cell(name), *(round(used[figure], DIGITS) for figure in _FIGURES)))
     return text.getvalue().rstrip("\n")
+
+
+def _name(row: Usage) -> str:
+    """Returns a row's name for people; what ran outside any job has none."""
+    return row.name or "(no job)"
 
 
 async def _rows(tenant: str | None, by: By, since: datetime, until: datetime) -> Sequence[Usage]:

@@ -21,30 +21,31 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
-def _misspelled(names: Collection[str], environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Returns a set variable that looks like a misspelled one of `names`, and that one.
+def _misspelled(names: Collection[str], environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Returns the set variables that look like misspelled ones of `names`, each with that one.
 
-    Only for a name that is not set itself; None if there is no such variable.
+    Only for names that are not set themselves.
     """
     others = [each for each in environ if each not in names and len(each) <= LONGEST]
+    found: dict[str, str] = {}
     for name in names:
         if not environ.get(name):
-            found = get_close_matches(name, others, n=1, cutoff=CLOSE)
-            if found:
-                return found[0], name
-    return None
+            for wrong in get_close_matches(name, others, n=max(1, len(others)), cutoff=CLOSE):
+                found.setdefault(wrong, name)
+    return found
 
 
 def refuse_misspelled(names: Collection[str], environ: Mapping[str, str]) -> None:
-    """Raises `ConfigurationError` if a set variable looks like a misspelled one of `names`."""
+    """Raises `ConfigurationError` if set variables look like misspelled ones of `names`."""
     found = _misspelled(names, environ)
-    if found is not None:
+    if found:
         # Imported here: it loads the SDK, which help and mistyped options do without.
         from temporal_tenancy.core.errors import ConfigurationError
 
-        wrong, right = found
+        what = "which is not a setting" if len(found) == 1 else "which are not settings"
+        meant = " and ".join(f'"{right}"' for right in found.values())
         raise ConfigurationError(
-            f'the environment has {wrong}, which is not a setting. Did you mean "{right}"?'
+            f"the environment has {' and '.join(found)}, {what}. Did you mean {meant}?"
         )
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
-from temporal_tenancy.core.words import number
+from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import (
     MigrationBlocked,
@@ -596,7 +596,7 @@ def _turn(owner_url: str, patience: Patience, schema: str, beside: bool) -> Iter
 
 def _other_call(patience: Patience) -> MigrationBlocked:
     return MigrationBlocked(
-        f"another call has been migrating this database for {patience.turn} (h:mm:ss). "
+        f"another call has been migrating this database for {duration(patience.turn)}. "
         "Wait until it ends, or end it, and try again."
     )
 

@@ -108,8 +108,8 @@ async def tenant_lock(
     state, key, tenant = current_shared_state(), tenant_key("lock", name, *parts), current_tenant()
     if ttl < TTL_MIN:
         raise ConfigurationError(
-            f"the lock {name} would end after {ttl}, before it can be renewed. Give it a ttl of "
-            f"{TTL_MIN.total_seconds()} s or more."
+            f"the lock {name} would end after {ttl.total_seconds():g} s, before it can be "
+            f"renewed. Give it a ttl of {TTL_MIN.total_seconds()} s or more."
         )
     seconds, shown = ttl.total_seconds(), encoded((name, *parts))
     held, until = await _acquired(state, key, shown, seconds, wait.total_seconds())

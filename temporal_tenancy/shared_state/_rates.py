@@ -20,6 +20,7 @@ from limits.aio.strategies import (
 )
 
 from temporal_tenancy.core.errors import ConfigurationError
+from temporal_tenancy.core.words import duration, number
 from temporal_tenancy.shared_state._errors import (
     RateLimited,
     RateUnavailable,
@@ -49,8 +50,8 @@ class Rate:
     def __post_init__(self) -> None:
         if self.calls < 1 or self.per < timedelta(seconds=1) or self.per.microseconds:
             raise ConfigurationError(
-                f"{self.calls} calls in {self.per} is no rate. Give it one call or more in whole "
-                "seconds."
+                f"{number(self.calls, 'call')} in {duration(self.per)} is no rate. Give it "
+                "one call or more in whole seconds."
             )
 
     @classmethod

@@ -19,12 +19,14 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scoped_value import ScopedValue
 from temporal_tenancy.shared_state._circuit import Circuit
 from temporal_tenancy.shared_state._errors import SharedStateUnavailable
-from temporal_tenancy.shared_state._keys import refuse_workflow_code
+from temporal_tenancy.shared_state._keys import platform_key, refuse_workflow_code
 from temporal_tenancy.shared_state._reasons import reason
 
 TIMEOUT: Final = timedelta(milliseconds=500)
 CONNECTIONS: Final = 10
 SCHEMES: Final = ("redis", "rediss", "unix", "valkey", "valkeys")
+
+_TRIAL: Final = "return redis.call('set', KEYS[1], '1', 'px', 1000)"
 
 Result = TypeVar("Result")
 
@@ -99,12 +101,16 @@ class SharedState:
         return result
 
     async def check(self) -> str | None:
-        """Returns why the server does not serve, in a sentence; None if it does."""
-        if self._client is None:
+        """Returns why the server does not serve, in a sentence; None if it does.
+
+        It keeps a key for a second: a server may answer, and take no writes or no scripts.
+        """
+        client: Any = self._client  # whose commands have no types
+        if client is None:
             return "no Redis is set."
         try:
             async with asyncio.timeout(max(self.timeout, 2.0)):
-                await self._client.ping()
+                await client.execute_command("EVAL", _TRIAL, 1, platform_key("trial"))
         except (RedisError, OSError, TimeoutError) as error:
             return reason(error, tls=self._tls)
         return None

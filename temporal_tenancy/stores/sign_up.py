@@ -95,7 +95,8 @@ class SignUp:
             plan: likewise.
             isolation: how its rows are kept; None: what the store is, or as the policy says.
             store: the store that it gets; None: the policy chooses.
-            region: where its rows are to be; None: anywhere.
+            region: where its rows are to be; None: anywhere. If the policy chooses the shared
+                store, it does not count.
             status: as for `Tenants.add`.
             features: likewise.
             time_zone: likewise.
@@ -117,6 +118,7 @@ class SignUp:
         async def place(session: AsyncSession) -> tuple[Isolation, str | None]:
             if store == SHARED_STORE:
                 _require_isolation(store, Isolation.SHARED, isolation)
+                _refuse_region(region)
                 return Isolation.SHARED, None
             if store is not None:
                 row = await _locked(session, store)
@@ -125,6 +127,8 @@ class SignUp:
                 _require_free(row)
                 await self._take(session, row, tenant_id)
                 return Isolation(row.isolation), row.name
+            if isolation is Isolation.SHARED:
+                _refuse_region(region)
             chosen = isolation or self.policy.isolation_of(new)
             if chosen is Isolation.SHARED:
                 return chosen, None
@@ -209,6 +213,14 @@ def _require_region(row: StoreRow, wanted: str | None) -> None:
         raise StoreRefused(
             f"the store {row.name} is in {row.region or 'no region'}, not in {wanted}. Choose "
             "another store, or leave the region out."
+        )
+
+
+def _refuse_region(wanted: str | None) -> None:
+    if wanted is not None:
+        raise StoreRefused(
+            f"the {SHARED_STORE} store is in no region, so not in {wanted}. Choose another "
+            "isolation, or leave the region out."
         )
 
 

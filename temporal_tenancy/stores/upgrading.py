@@ -15,8 +15,8 @@ from psycopg.types.json import Jsonb
 
 from temporal_tenancy.core.migration_environment import LIBRARY, MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
-from temporal_tenancy.core.words import number
-from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.core.words import duration, number
+from temporal_tenancy.postgres.connections import answers, connect
 from temporal_tenancy.postgres.database_errors import DatabaseUnreachable, MigrationBlocked
 from temporal_tenancy.postgres.installation import Installation
 from temporal_tenancy.postgres.lock_timeouts import milliseconds
@@ -36,7 +36,7 @@ from temporal_tenancy.postgres.secret_texts import hidden
 from temporal_tenancy.stores import _database_stores as database_stores
 from temporal_tenancy.stores import _schema_stores as schema_stores
 from temporal_tenancy.stores._side_processes import side_processes
-from temporal_tenancy.stores.errors import reason_of
+from temporal_tenancy.stores.errors import reason_at_store, reason_of
 from temporal_tenancy.stores.waves import (
     StoreMigration,
     Waves,
@@ -189,7 +189,7 @@ class _Upgrade:
 
     def _note(self, name: str, outcome: _Outcome) -> None:
         if isinstance(outcome, _Unreachable):
-            raise DatabaseUnreachable(outcome.message)  # all of them are on this server
+            raise DatabaseUnreachable(outcome.message)  # the same server has all the others
         self.outcomes[name] = outcome
 
 
@@ -220,7 +220,9 @@ class _Run:
         try:
             return self.schema(store.name) if is_schema else self.database(store.name)
         except DatabaseUnreachable as error:
-            return _Unreachable(error.message)
+            if is_schema or not answers(self.owner_url):
+                return _Unreachable(error.message)
+            reason = reason_at_store(error)  # a database may refuse connections by itself
         except Exception as error:  # a migration is the application's code
             reason = reason_of(error)
         with connect(self.owner_url) as owner:
@@ -298,6 +300,6 @@ class _Run:
                 owner.execute(_TURN.format(locks), [f"migrations of {name}"])
             except psycopg.errors.LockNotAvailable:
                 raise MigrationBlocked(
-                    f"another call has been migrating {name} for {self.patience.turn} (h:mm:ss)."
+                    f"another call has been migrating {name} for {duration(self.patience.turn)}."
                 ) from None
             yield owner

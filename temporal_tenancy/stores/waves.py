@@ -127,7 +127,9 @@ def wave_of(name: str, stores: Iterable[StoreMigration]) -> int:
     waves = sorted({store.wave for store in stores if store.wave is not None})
     open_ones = [each.wave for each in stores if each.is_behind and each.wave is not None]
     if name == "next":
-        # One whose every store has failed is done: its stores wait until they are mended.
+        if CANARIES in open_ones:  # also one that has failed: nothing comes before it
+            return CANARIES
+        # A wave whose every store has failed is done: its stores wait until they are mended.
         left = [s.wave for s in stores if s.state == "behind" and s.wave is not None] or open_ones
         return min(left, default=max(waves, default=1))
     if name not in map(wave_name, waves):

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from psycopg import sql
 
+from temporal_tenancy.cli import _fleet
 from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.sdk import suspension
 from temporal_tenancy.stores import drift, upgrading, waves
@@ -28,6 +29,10 @@ def _take_a_failure_for_done() -> None:
         return True if isinstance(outcome, str) else outcome
 
     replace(upgrading._Run, "upgrade", upgrade)
+
+
+def _take_a_database_for_its_server() -> None:
+    replace(upgrading, "answers", lambda url: False)
 
 
 def _let_every_job_pass() -> None:
@@ -63,6 +68,17 @@ def _let_canaries_be_any() -> None:
     replace(waves, "_canaries", lambda connection, tenants, stores, named: set())
 
 
+def _pass_a_canary_that_has_failed() -> None:
+    real = waves.wave_of
+
+    def wave_of(name: str, stores: Any) -> int:
+        passing = [each for each in stores if each.state != "failed"]
+        return real(name, passing if name == "next" else stores)
+
+    replace(upgrading, "wave_of", wave_of)
+    replace(_fleet, "wave_of", wave_of)
+
+
 def _write_down_no_version() -> None:
     done = "update {} set failure = null where cast(%s as jsonb) is not null and name = %s"
     replace(upgrading, "_DONE", sql.SQL(done))
@@ -87,6 +103,12 @@ STORE_MIGRATION_FAULTS: Final = [
         "a store whose migration has failed counts as migrated",
         (f"{UPGRADING}::test_a_store_whose_migration_fails_stays_behind_alone",),
         seed=_take_a_failure_for_done,
+    ),
+    Mutant(
+        "one-database-away-ends-all",
+        "a database that takes no connections ends the migration of all others",
+        (f"{UPGRADING}::test_a_database_that_takes_no_connections_holds_up_no_other",),
+        seed=_take_a_database_for_its_server,
     ),
     Mutant(
         "schema-behind-not-checked",
@@ -117,6 +139,12 @@ STORE_MIGRATION_FAULTS: Final = [
         "nobody looks at who the canaries are",
         (f"{WAVES}::test_canaries_come_first_and_then_waves_of_the_sizes_given",),
         seed=_let_canaries_be_any,
+    ),
+    Mutant(
+        "next-passes-a-canary",
+        "the wave after a canary that has failed begins",
+        (f"{WAVES}::test_no_wave_begins_while_a_canary_is_behind",),
+        seed=_pass_a_canary_that_has_failed,
     ),
     Mutant(
         "version-not-written",

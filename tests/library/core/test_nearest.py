@@ -49,3 +49,13 @@ def test_a_variable_is_refused_if_it_is_nearly_a_name_that_is_not_set(
     expected = pytest.raises(ConfigurationError, match="TENANT_DATABSE_URL")
     with expected if is_refused else nullcontext():
         refuse_misspelled(names, environ)
+
+
+def test_every_misspelled_variable_is_named() -> None:
+    environ = {"TENANT_DATABSE_URL": "x", "RELAY_DATABASE_ULR": "y"}
+    with pytest.raises(ConfigurationError) as refused:
+        refuse_misspelled(("RELAY_DATABASE_URL", "TENANT_DATABASE_URL", "STORAGE_URL"), environ)
+    assert str(refused.value) == (
+        "the environment has RELAY_DATABASE_ULR and TENANT_DATABSE_URL, which are not settings. "
+        'Did you mean "RELAY_DATABASE_URL" and "TENANT_DATABASE_URL"?'
+    )

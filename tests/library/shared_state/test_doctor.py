@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from redis import Redis
+
 from dev.devstack.ports import free_port
 from dev.devstack.redis import RedisServer
 from temporal_tenancy.cli import Application, Login, Program
@@ -53,3 +55,15 @@ async def test_what_is_wrong_is_said_with_the_setting(redis_server: RedisServer)
         assert check.message.startswith("REDIS_URL: ")
         assert said in check.message
         assert "hunter2" not in check.message
+
+
+async def test_a_server_that_answers_and_takes_no_writes_is_not_well(
+    own_redis: RedisServer,
+) -> None:
+    with Redis.from_url(own_redis.url) as client:
+        client.acl_setuser("reader", enabled=True, nopass=True, commands=["+@read", "+@connection"])
+        client.replicaof("127.0.0.1", str(free_port()))
+    reader = f"redis://reader:x@127.0.0.1:{own_redis.port}"
+    for url, said in ((own_redis.url, "a replica, which takes no writes"), (reader, "may not do")):
+        [check] = await checked(url)
+        assert (check.verdict, said in check.message) == ("failed", True), check.message

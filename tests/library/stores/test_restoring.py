@@ -113,3 +113,7 @@ async def test_one_tenant_goes_back_and_no_other(
     await tenants.dispose()
     with connect(database_urls.owner) as owner:
         owner.execute("drop schema if exists a_store_before cascade")
+
+
+def test_what_follows_asks_each_database_since_its_row_is_newer_than_the_backup() -> None:
+    assert re.search(r"^\$ starter\.py migrate --verify\b", PAGE.read_text(), re.MULTILINE)

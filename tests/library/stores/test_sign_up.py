@@ -252,6 +252,9 @@ async def test_isolation_and_region_are_those_that_were_asked_for(
         await add(sign_up, "acme", store=here, region="us")
     with pytest.raises(StoreRefused, match="is a shared store"):
         await add(sign_up, "acme", store=SHARED_STORE, isolation=Isolation.SCHEMA)
+    for shared in ({"store": SHARED_STORE}, {"isolation": Isolation.SHARED}):
+        with pytest.raises(StoreRefused, match="shared store is in no region, so not in eu"):
+            await add(sign_up, "acme", region="eu", **shared)
     with pytest.raises(NoStoreFree, match="in the region us"):
         await add(sign_up, "acme", isolation=Isolation.SCHEMA, region="us")
     assert (await add(sign_up, "acme", isolation=Isolation.SCHEMA, region="eu")).store == here

@@ -14,6 +14,7 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
 from temporal_tenancy.postgres.connections import connect
+from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.installation import Roles
 from temporal_tenancy.postgres.migrations import Patience
 from temporal_tenancy.postgres.role_checks import STORE_MARK
@@ -33,7 +34,7 @@ HURRIED = Patience(
     lock_timeout=timedelta(milliseconds=20),
     tries=2,
     pause=timedelta(0),
-    turn=timedelta(milliseconds=20),
+    turn=timedelta(milliseconds=100),
 )
 
 Upgrade = Callable[[MigrationEnvironment], UpgradedStores]
@@ -138,7 +139,7 @@ def test_two_calls_migrate_a_store_one_after_the_other(
     monkeypatch.setattr(_schema_stores, "upgrade", interrupted)
     done = upgrade_stores(preparation.owner_url, application=[environment])
     assert done == UpgradedStores(migrated=("t_one",), up_to_date=("t_two",))
-    reason = "MigrationBlocked: another call has been migrating t_one for 0:00:00.020000 (h:mm:ss)"
+    reason = "MigrationBlocked: another call has been migrating t_one for 0.1 s"
     assert meanwhile == [UpgradedStores(migrated=("t_two",), left=(StoreLeft("t_one", reason),))]
 
 
@@ -175,3 +176,37 @@ def test_a_database_is_migrated_if_it_was_made_for_its_store(
         assert upgrade(shop(ADD)) == UpgradedStores(migrated=(OTHER,))
         assert there.execute(HAVE_REMARKS).fetchall() == [("orders",)]
     assert upgrade(shop(ADD)) == UpgradedStores(up_to_date=(OTHER,))
+
+
+def test_a_database_that_takes_no_connections_holds_up_no_other(
+    two: tuple[str, str],
+    preparation: Preparation,
+    database_urls: DatabaseUrls,
+    other_database: DatabaseUrls,
+    shop: Shop,
+    upgrade: Upgrade,
+    owner: psycopg.Connection,
+) -> None:
+    with_shop = replace(preparation, application=[shop(None)])
+    with_shop.prepare(Isolation.DATABASE, name=OTHER, at=other_database.owner)
+    with connect(database_urls.superuser) as superuser:
+        superuser.execute(f"comment on database {OTHER} is '{STORE_MARK}nobody yet.'".encode())
+        superuser.execute(f"alter database {OTHER} allow_connections false".encode())
+        done = upgrade(shop(ADD))
+        superuser.execute(f"alter database {OTHER} allow_connections true".encode())
+    reason = "DatabaseUnreachable: it does not answer, or refuses the login"
+    assert done == UpgradedStores(migrated=two, left=(StoreLeft(OTHER, reason),))
+    written = owner.execute("select failure from tenancy.stores where failure is not null")
+    assert written.fetchall() == [(reason,)]
+    assert upgrade(shop(ADD)) == UpgradedStores(migrated=(OTHER,), up_to_date=two)
+
+
+def test_a_server_that_goes_away_ends_the_call(
+    two: tuple[str, str], shop: Shop, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*arguments: Any) -> None:
+        raise DatabaseUnreachable("the database does not answer.")
+
+    monkeypatch.setattr(_schema_stores, "upgrade", gone)
+    with pytest.raises(DatabaseUnreachable):
+        upgrade(shop(ADD))

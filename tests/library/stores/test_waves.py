@@ -109,6 +109,8 @@ def test_no_wave_begins_while_a_canary_is_behind(
     with pytest.raises(WaveRefused, match="t_b is no canary"):
         upgrade(failing, waves=Waves(canaries=("t_b",)))
     assert seen(owner, failing)["t_a"] == (0, "failed")
+    again = upgrade(failing, wave="next")
+    assert (again.migrated, [each.name for each in again.left]) == ((), ["t_a"])
 
 
 def test_a_wave_with_more_failures_than_its_bound_is_the_last(

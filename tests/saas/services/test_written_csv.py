@@ -109,3 +109,8 @@ def test_nothing_else_writes_csv() -> None:
         "temporal_tenancy/cli/usage.py",
         "temporal_tenancy/core/csv_safety.py",
     }
+
+
+def test_what_ran_outside_any_job_has_a_name() -> None:
+    row = csv_of("job", [Usage("", Used(1.5, 0.0, 1, 1))]).splitlines()[1]
+    assert row == "(no job),1.5,0.0,1,1"

@@ -112,6 +112,8 @@ async def test_every_setting_has_its_line_and_what_is_empty_is_a_dash(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "")
+    monkeypatch.setenv("TENANT_LOCK_TIMEOUT", "2.5")
+    monkeypatch.setenv("RELAY_BACKOFF", "PT20M")
     answer = await show()
     console = Console(width=200)
     with console.capture() as printed:
@@ -119,6 +121,8 @@ async def test_every_setting_has_its_line_and_what_is_empty_is_a_dash(
     lines = {line.split()[0]: line.split()[1:] for line in printed.get().splitlines()}
     assert lines.keys() == answer.document.keys()
     assert lines["TRUSTED_PROXIES"] == ["-"]
+    assert lines["TENANT_LOCK_TIMEOUT"] == ["2.5", "s"]
+    assert lines["RELAY_BACKOFF"] == ["1200", "s"]
 
 
 def test_a_run_is_linked_with_its_id_in_one_piece() -> None:

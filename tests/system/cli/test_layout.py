@@ -131,3 +131,12 @@ def test_a_word_that_is_too_wide_widens_no_other_cell_of_its_column() -> None:
         "many words that take more than one of",
         "the lines",
     ]
+
+
+def test_a_count_has_its_thousands_apart_and_what_is_no_count_stays() -> None:
+    rows = [(5003, "5003", True), (-1_000_000, None, 0)]
+    assert shown(table(("rows", "key", "said"), rows), 80)[1:] == [
+        "5,003       5003  True",
+        "-1,000,000        0",
+    ]
+    assert shown(facts([("replays", 1000)]), 80) == ["replays  1,000"]

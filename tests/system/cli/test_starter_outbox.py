@@ -80,6 +80,12 @@ async def test_what_is_held_back_says_why_and_what_lets_it_go_on(
     waiting = await starter("explain", "dl/billing.cycle/2013-04", "--json")
     assert "(a flood)" in waiting.document["waiting_for"][0]
     assert '"starter.py outbox resume dl"' in waiting.document["waiting_for"][0]
+    asked = await starter("enqueue", "billing.cycle", "--tenant", "dl", "--key", "2013-05")
+    assert re.search(r"^dl: its messages are paused since \S+ \(a flood\)\.", asked.out, re.M)
+    again = await starter(
+        "enqueue", "billing.cycle", "--tenant", "dl", "--key", "2013-05", "--json"
+    )
+    assert (again.document["added"], len(again.document["waiting_for"])) == (False, 1)
     assert (await starter("outbox", "resume", "dl")).code == 0
     capped = await starter("outbox", "cap", "dl", "3", "--json")
     assert capped.document == {"tenant_id": "dl", "concurrency_cap": 3, "running": 0}

@@ -71,7 +71,9 @@ async def test_stores_are_prepared_given_out_drained_and_removed(
     in_use = await starter("stores", "undrain", store, "--json")
     assert (in_use.document["state"], in_use.document["tenants"]) == ("active", ["acme"])
     again = await starter("stores", "undrain", other)
-    assert again.out == f"{other} takes a tenant again.\n"
+    assert again.out == f"{other} takes a tenant.\n"
+    never = await starter("stores", "undrain", store)
+    assert never.out == f"{store} is in use, by acme.\n"
     assert (await starter("stores", "remove", other, **owners)).code == 0
     gone = await starter("stores", "show", other)
     assert gone.code == 2
@@ -195,6 +197,11 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
         (
             ("tenants", "add", "acme", "--isolation", "schema", "--region", "e\tu"),
             "cannot be the name of a region.",
+        ),
+        (("tenants", "add", "acme", "--region", "eu"), "the shared store is in no region."),
+        (
+            ("tenants", "add", "acme", "--region", "eu", "--isolation", "shared"),
+            "StoreRefused: the shared store is in no region, so not in eu.",
         ),
         (("stores", "list", "--state", "full"), "'full' is none of preparing"),
         (("stores", "drain", "t_none"), "StoreUnknown: there is no store t_none."),

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from psycopg.types.json import Jsonb
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from dev.devstack.postgres import DatabaseUrls
+from saas.database.environment import TENANT_DATA
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.postgres.connections import connect
 from tests.fixtures.jobs import suspension_control, suspension_jobs
 from tests.fixtures.jobs.suspension_control import Control
 from tests.fixtures.jobs.suspension_jobs import QUEUE
@@ -69,6 +73,31 @@ async def test_a_run_waits_out_a_suspension_and_says_so(
     assert "Waiting activities that continue: 2." in resumed.out
     assert await saas.get_workflow_handle(RUN).result() == 1
     assert await saas.get_workflow_handle("acme/test.patient/2").result() == 0
+
+
+async def test_a_run_that_waits_for_the_migration_of_its_store_says_so(
+    saas: Client, starter: Starter, control: Control, database_urls: DatabaseUrls
+) -> None:
+    run = ("run", "test.patient", "--tenant", "acme", "--key", "3")
+    assert (await starter(*run, program=PROGRAM)).code == 0
+    await control.until_begun(1)
+    assert (await starter("tenants", "suspend", "acme")).code == 0
+    handle = saas.get_workflow_handle("acme/test.patient/3")
+    await until(handle, PAUSED)
+    with connect(database_urls.platform) as platform:
+        platform.execute(
+            "insert into tenancy.stores (name, isolation, schema, role, state, versions) values "
+            "('t_one', 'schema', 't_one', 't_one', 'active', %s)",
+            [Jsonb({TENANT_DATA.name: "0001"})],
+        )
+        platform.execute(
+            "update tenancy.tenants set status = 'active', isolation = 'schema', store = 't_one'"
+        )
+    said = await starter("explain", handle.id, "--json", program=PROGRAM)
+    await handle.terminate()
+    [step] = said.document["what_to_do"]
+    assert step.startswith("SchemaBehind: the store of acme is at 0001 of the tenants' data, and ")
+    assert step.endswith('"starter.py migrate --status" shows how far it is, and why.')
 
 
 async def test_a_tenant_is_resumed_also_while_temporal_is_away(

@@ -109,6 +109,8 @@ def test_canaries_hold_back_the_shared_store_and_the_waves_until_they_are_well(
     failed = answer(newest, "migrate", "--canaries", "t_two", code=1)
     assert failed["stores"]["halted"] == "canaries"
     assert failed["stores"]["waiting"] == ["t_one"]
+    again = answer(newest, "migrate", "--wave", "next", code=1)
+    assert (again["stores"]["halted"], again["stores"]["migrated"]) == ("canaries", [])
     assert owner.execute("select version_num from public.shop_version").fetchone() == ("0001",)
     status = answer(newest, "migrate", "--status")
     assert [(each["store"], each["state"]) for each in status["stores"]] == [

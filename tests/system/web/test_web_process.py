@@ -125,11 +125,11 @@ async def test_a_thousand_idle_connections_keep_nobody_out(
 @pytest.mark.parametrize(
     ("variables", "code", "sentence"),
     [
-        ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "ExcessRights: DATABASE_URL is"),
-        ({"RELAY_DATABASE_URL": "postgresql://x:y@localhost/z"}, 1, "env -u RELAY_DATABASE_URL "),
+        ({"DATABASE_URL": "postgresql://x:y@localhost/z"}, 2, "ExcessRights: DATABASE_URL is"),
+        ({"RELAY_DATABASE_URL": "postgresql://x:y@localhost/z"}, 2, "env -u RELAY_DATABASE_URL "),
         (
             {"RELAY_LISTEN_DATABASE_URL": "postgresql://x:y@localhost/z"},
-            1,
+            2,
             "env -u RELAY_LISTEN_DATABASE_URL ",
         ),
         ({"TRUSTED_PROXIES": "everybody"}, 2, "ConfigurationError: TRUSTED_PROXIES"),

@@ -49,7 +49,7 @@ def cases(
     wrong_password = make_url(database_urls.tenant).set(password=CANARY)
     return {
         "the owner's URL": Case(
-            1,
+            2,
             "ExcessRights: DATABASE_URL is set, but a worker must not have the owner's "
             "credentials. Unset it",
             variables={"DATABASE_URL": CLOSED},
