@@ -43,6 +43,7 @@ TRIES: Final = 20  # to catch a relay between a claim and a start, or a start an
 CAUGHT_WITHIN: Final = 1.0  # seconds, each time
 COPIES: Final = 3  # of redelivered messages
 SWEEP_SECONDS: Final = 10.0
+SWEPT_EVERY: Final = 30.0  # seconds: longer than a run tries by itself
 UNREADABLE: Final = ("digits", "decimals", "nested", "nested-objects", "long")  # of HOSTILE
 
 # Environment of workers and relays. A worker without a database fails a message a few times.
@@ -133,11 +134,23 @@ class Stage:
                 await asyncio.sleep(LOOK)
 
     async def until_done(self, tenants: list[str]) -> None:
-        """Waits until some tenants' messages have ended, all that will be accepted."""
+        """Waits until some tenants' messages have ended, all that will be accepted.
+
+        A run whose dead letter could not be written in time leaves it to the sweep, which is
+        scheduled where there are schedules.
+        """
         count = len(self.plan.of(tenants))
-        await self.until(
-            lambda row: row["open"] == 0 and row["effects"] + row["letters"] >= count, tenants
+        waiting = asyncio.create_task(
+            self.until(
+                lambda row: row["open"] == 0 and row["effects"] + row["letters"] >= count, tenants
+            )
         )
+        try:
+            while not (await asyncio.wait({waiting}, timeout=SWEPT_EVERY))[0]:
+                await sweep(self.servers)
+            await waiting
+        finally:
+            waiting.cancel()
 
     async def is_done(self) -> bool:
         """Returns whether all messages have ended."""
