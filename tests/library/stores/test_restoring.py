@@ -14,13 +14,22 @@ import pytest
 from sqlalchemy import make_url, text
 
 from dev.devstack.postgres import WHEEL, DatabaseUrls, wheel_binaries
+from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.stores import Isolation
+from temporal_tenancy.lint.catalogue import lint
 from temporal_tenancy.outbox import once
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
-from temporal_tenancy.stores import ControlPlaneStores, FileConnectionSecrets, Preparation, SignUp
+from temporal_tenancy.postgres.migrations import migrate
+from temporal_tenancy.stores import (
+    ControlPlaneStores,
+    FileConnectionSecrets,
+    Preparation,
+    SignUp,
+    upgrade_stores,
+)
 from tests.fixtures.postgres import other_programs, within
-from tests.fixtures.tables.models import DailyUsage
+from tests.fixtures.tables.models import TABLES, DailyUsage
 
 PAGE: Final = Path(__file__).parents[3] / "docs/how-to/restore-a-tenant.md"
 COMMANDS: Final = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
@@ -53,6 +62,18 @@ def variables_of(urls: DatabaseUrls, tenant: str, store: str) -> dict[str, str]:
         "TENANT": tenant,
         "STORE": store,
     }
+
+
+def migrate_all(preparation: Preparation) -> None:
+    migrate(
+        preparation.owner_url,
+        tenant_url=preparation.tenant_url,
+        platform_url=preparation.platform_url,
+        relay_url=preparation.relay_url,
+        application=preparation.application,
+    )
+    done = upgrade_stores(preparation.owner_url, application=preparation.application)
+    assert not done.left
 
 
 async def write(tenant: str, day: date) -> None:
@@ -111,8 +132,10 @@ async def test_one_tenant_goes_back_and_no_other(
             async with tenant_session() as session:
                 assert not await once(session, "usage.count", f"acme/{DAYS[1]}")
     await tenants.dispose()
+    # What the page asks for afterwards.
+    migrate_all(preparation)
     with connect(database_urls.owner) as owner:
-        owner.execute("drop schema if exists a_store_before cascade")
+        assert lint(owner, environments=(*LIBRARY, TABLES)) == []
 
 
 def test_what_follows_asks_each_database_since_its_row_is_newer_than_the_backup() -> None:
