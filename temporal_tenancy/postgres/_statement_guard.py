@@ -171,18 +171,13 @@ def refusal(statement: str, *, placeholders: bool) -> str | None:
     """
     # SQLAlchemy sends the same text again and again, and the search takes as long as it is.
     if len(statement) > CACHED_LENGTH:
-        return None if _is_harmless(statement) else _read(statement, placeholders)
-    return None if _is_harmless_once(statement) else _read_once(statement, placeholders)
-
-
-def _is_harmless(statement: str) -> bool:
-    return _HARMLESS.match(statement) is not None and _SUSPECT.search(statement) is None
-
-
-_is_harmless_once = lru_cache(CACHED_VERDICTS)(_is_harmless)
+        return _read(statement, placeholders)
+    return _read_once(statement, placeholders)
 
 
 def _read(statement: str, placeholders: bool) -> str | None:
+    if _HARMLESS.match(statement) and not _SUSPECT.search(statement):
+        return None
     if placeholders:
         statement = _PLACEHOLDER.sub(
             lambda found: "%" if found.group() == "%%" else "$1", statement
