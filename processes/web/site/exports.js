@@ -1,12 +1,13 @@
 // Requests exports, shows how far they are, and saves their files.
 
-import {$, POLL_MS, call, described, element, moment, number, pages, say, save, sendJson, sentence, showRows, size, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, moment, number, pages, say, save, sendJson, sentence, showRows, size, turns, withKey} from "./session.js";
 
 const DATA = {contacts: "Contacts", invoices: "Invoices", usage_events: "Usage events"};
 const BADGES = {requested: "Being written", completed: "Ready", failed: "Failed"};
 const PAGE = 10;
 let shown = PAGE;
 let timer = null;
+const turn = turns();
 
 function item(state) {
   const details = [state.format === "csv" ? "CSV" : "Parquet"];
@@ -47,8 +48,10 @@ async function download(state) {
 
 async function list() {
   clearTimeout(timer);
+  const mine = turn();
   try {
     const {items, more} = await pages("/exports", shown);
+    if (!mine()) return;
     const waiting = items.filter(each => each.status === "requested").length;
     showRows(items.map(item), more);
     $("empty").textContent = "You have no exports yet. Request one above.";
@@ -56,6 +59,7 @@ async function list() {
     $("status").textContent = waiting ? `${waiting === 1 ? "One export is" : `${waiting} exports are`} being written.` : "";
     if (waiting) timer = setTimeout(list, POLL_MS);
   } catch (error) {
+    if (!mine()) return;
     say(described(error));
     if (!error.final) timer = setTimeout(list, 5 * POLL_MS);
   }

@@ -1,6 +1,6 @@
 // Uploads a file, and watches its import.
 
-import {$, POLL_MS, call, described, element, hasKey, moment, number, pages, save, say, sentence, showRows, visible, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, hasKey, moment, number, pages, save, say, sentence, showRows, turns, visible, withKey} from "./session.js";
 
 const PAGE = 5;
 const COUNTS = ["rows", "imported", "updated", "rejected"];
@@ -10,6 +10,7 @@ const BADGES = {processing: "Importing", ...SAYS};
 let current = null;
 let shown = PAGE;
 let timer = null;
+const turn = turns();
 
 function show(state) {
   current = state;
@@ -115,7 +116,9 @@ function button(text, state, act) {
 // All rows that are shown, again while one of them is under way.
 async function list() {
   clearTimeout(timer);
+  const mine = turn();
   const {items, more} = await pages("/imports", shown);
+  if (!mine()) return;
   showRows(items.map(item), more);
   $("empty").textContent = "You have not imported anything yet. Choose a file above.";
   if (items.some(each => each.status === "processing")) timer = setTimeout(listed, 2 * POLL_MS);

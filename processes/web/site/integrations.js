@@ -1,6 +1,6 @@
 // Sets up integrations, shows how their last sync went, and requests another.
 
-import {$, POLL_MS, call, described, element, moment, pages, say, sendJson, showRows, visible, withKey} from "./session.js";
+import {$, POLL_MS, call, described, element, moment, pages, say, sendJson, showRows, turns, visible, withKey} from "./session.js";
 
 const BADGES = {never: "Not synced yet", syncing: "Syncing", synced: "Synced", failed: "Failed"};
 const LOOKS = {never: "", syncing: "processing", synced: "completed", failed: "failed"};
@@ -8,6 +8,7 @@ const PAGE = 10;
 const asked = new Map();  // by name: the job that copies the records
 let shown = PAGE;
 let timer = null;
+const turn = turns();
 
 function item(state) {
   const busy = asked.has(state.name);
@@ -66,14 +67,17 @@ async function followed() {
 
 async function list() {
   clearTimeout(timer);
+  const mine = turn();
   try {
     await followed();
     const {items, more} = await pages("/integrations", shown);
+    if (!mine()) return;
     showRows(items.map(item), more);
     $("empty").textContent = "You have no integrations yet. Set one up above.";
     $("status").textContent = asked.size ? `${asked.size === 1 ? "One sync is" : `${asked.size} syncs are`} under way.` : "";
     if (asked.size) timer = setTimeout(list, POLL_MS);
   } catch (error) {
+    if (!mine()) return;
     say(described(error));
     if (error.final) asked.clear();
     else timer = setTimeout(list, 5 * POLL_MS);

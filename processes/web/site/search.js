@@ -1,11 +1,12 @@
 // Searches contacts and documents, and shows what was found.
 
-import {$, call, described, element, number, say, sentence, visible, withKey} from "./session.js";
+import {$, call, described, element, number, say, sentence, turns, visible, withKey} from "./session.js";
 
 const KINDS = {contact: "Contact", document: "Document"};
 const FIELDS = {email: "E-mail", name: "Name", phone: "Phone", company: "Company", country: "Country"};
 let query = "";
 let next = null;
+const turn = turns();
 
 function facts(contact) {
   const pairs = Object.entries(FIELDS).map(([name, label]) => [label, contact[name]]);
@@ -55,21 +56,24 @@ function item(found) {
     element("div", {className: "what"},
       element("strong", {textContent: found.title}), element("p", {textContent: found.snippet})),
     element("span", {className: `badge ${found.kind}`, textContent: KINDS[found.kind]}), open);
-  let details = null;
+  const load = async () => {
+    const content = await (await call(found.links.self)).json();
+    const details = found.kind === "contact" ? facts(content)
+      : element("div", {className: "more"}, ...readable(content.content));
+    details.hidden = true;
+    row.append(details);
+    return details;
+  };
+  let loading = null;  // two clicks load it once
   open.addEventListener("click", async () => {
     say("");
     try {
-      if (!details) {
-        const content = await (await call(found.links.self)).json();
-        details = found.kind === "contact" ? facts(content)
-          : element("div", {className: "more"}, ...readable(content.content));
-        details.hidden = true;
-        row.append(details);
-      }
+      const details = await (loading ??= load());
       details.hidden = !details.hidden;
       open.ariaExpanded = String(!details.hidden);
       open.textContent = details.hidden ? "Show" : "Hide";
     } catch (error) {
+      loading = null;
       say(described(error));
     }
   });
@@ -77,6 +81,7 @@ function item(found) {
 }
 
 async function search(after = null) {
+  const mine = turn();
   say("");
   $("start").disabled = true;
   $("found").hidden = false;
@@ -88,6 +93,7 @@ async function search(after = null) {
   try {
     const cursor = after ? `&after=${encodeURIComponent(after)}` : "";
     const page = await (await call(`/search?q=${encodeURIComponent(query)}${cursor}`)).json();
+    if (!mine()) return;
     $("list").append(...page.items.map(item));
     next = page.next;
     const count = $("list").children.length;
@@ -96,6 +102,7 @@ async function search(after = null) {
     $("status").textContent = visible(count === 0 ? `Nothing matches “${query}”`
       : `${next ? "The best " : ""}${count} ${count === 1 ? "match" : "matches"} for “${query}”`);
   } catch (error) {
+    if (!mine()) return;
     say(described(error));
     if (!after) $("found").hidden = true;
   } finally {

@@ -51,6 +51,16 @@ export function hasKey() {
   return key() !== "";
 }
 
+// Makes a list's turns: `const mine = turn()` before a request, and `mine()` says afterwards whether its answer may be
+// shown. Not if the list was asked for again meanwhile, nor if the key has changed: it is another account's then.
+export function turns() {
+  let last = 0;
+  return () => {
+    const [own, asked] = [++last, key()];
+    return () => own === last && asked === key();
+  };
+}
+
 // `error.final` says whether the same request would fail again; undefined: the server was not reached.
 // `error.ofKey` says whether only another key helps.
 export async function call(path, options = {}) {

@@ -27,6 +27,7 @@ PAGES: Final = {
     "/pages/search": "Search",
     "/pages/integrations": "Integrations",
 }
+LISTS: Final = {path: {"/": "/imports"}.get(path, path.removeprefix("/pages")) for path in PAGES}
 WIDTHS: Final = (400, 1280)  # pixels
 NOW: Final = "2026-11-22T04:07:58Z"
 HOSTILE: Final = [
@@ -209,7 +210,7 @@ def show(page: Page, path: str, answers: Answers, *, width: int = 1280) -> None:
     page.add_init_script("sessionStorage.setItem('api-key', 'tk_test')")
     page.goto(f"{DOOR}{path}" + ("?q=ann" if path.endswith("search") else ""))
     page.locator("#account:visible, #problem:not(:empty)").first.wait_for()
-    listed = answers.get({"/": "/imports"}.get(path, path.removeprefix("/pages")))
+    listed = answers.get(LISTS[path])
     if isinstance(listed, dict) and listed["items"] and answers["/me"] is not REFUSED["/me"]:
         page.locator("#list li").nth(len(listed["items"]) - 1).wait_for()
     page.evaluate(
@@ -223,6 +224,26 @@ def show(page: Page, path: str, answers: Answers, *, width: int = 1280) -> None:
         page.locator("#start").click()
         ended = "#status:visible:not(:text-is('Uploading')), #problem:visible:not(:empty)"
         page.locator(ended).first.wait_for()
+
+
+def held(page: Page, listed: str) -> list[Route]:
+    """Returns the requests for what is listed, none of which is answered by itself."""
+    waiting: list[Route] = []
+    page.route(lambda url: urlsplit(url).path == listed, lambda route: waiting.append(route))
+    return waiting
+
+
+def until(page: Page, waiting: list[Route], count: int) -> None:
+    while len(waiting) < count:
+        page.wait_for_timeout(5)
+
+
+def answer(page: Page, waiting: list[Route], body: Answers) -> None:
+    """Answers the request that has waited longest, and lets the page read it."""
+    path = urlsplit(waiting[0].request.url).path
+    with page.expect_response(lambda response: urlsplit(response.url).path == path):
+        waiting.pop(0).fulfill(json=body)
+    page.wait_for_timeout(50)
 
 
 def overflow(page: Page) -> int:
@@ -267,3 +288,59 @@ def test_whatever_has_the_focus_shows_it(page: Page) -> None:
                 assert (style, size) == ("solid", "3px"), (path, tag)
             seen.add(tag)
         assert seen >= {"INPUT", "BUTTON"}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_slow_answer_to_a_former_key_is_not_shown_under_the_new_one(
+    page: Page, path: str
+) -> None:
+    """It would be another account's rows."""
+    listed = LISTS[path]
+    page.unroute_all()
+    page.route("**/*", answering(FULL))
+    waiting = held(page, listed)
+    page.add_init_script("sessionStorage.setItem('api-key', 'tk_test')")
+    page.goto(f"{DOOR}{path}" + ("?q=ann" if path.endswith("search") else ""))
+    until(page, waiting, 1)
+    former = [waiting.pop()]
+    page.locator("#key").evaluate("field => { field.value = 'tk_other'; }")
+    page.locator("#key").dispatch_event("change")
+    until(page, waiting, 1)
+    answer(page, waiting, EMPTY[listed])
+    page.locator("#empty:visible").wait_for()
+    answer(page, former, FULL[listed])
+    assert page.locator("#list li").count() == 0
+
+
+def test_a_search_that_begins_before_the_account_is_known_is_listed_once(page: Page) -> None:
+    page.unroute_all()
+    page.route("**/*", answering(FULL))
+    accounts, searches = held(page, "/me"), held(page, "/search")
+    page.add_init_script("sessionStorage.setItem('api-key', 'tk_test')")
+    page.goto(f"{DOOR}/pages/search")
+    until(page, accounts, 1)
+    page.locator("#query").fill("ann")
+    page.locator("#query").press("Enter")
+    until(page, searches, 1)
+    answer(page, accounts, FULL["/me"])
+    until(page, searches, 2)
+    for _ in range(2):
+        answer(page, searches, FULL["/search"])
+    assert page.locator("#list li").count() == len(FULL["/search"]["items"])
+
+
+def test_two_clicks_show_more_and_details_once(page: Page) -> None:
+    more = FULL["/search"] | {"next": "more"}
+    show(page, "/pages/search", FULL | {"/search": more})
+    searches, details = held(page, "/search"), held(page, "/contacts/1")
+    page.locator("#more").dblclick()
+    until(page, searches, 2)
+    for _ in range(2):
+        answer(page, searches, more)
+    rows = page.locator("#list li")
+    assert rows.count() == 2 * len(more["items"])
+    rows.last.get_by_role("button").dblclick()
+    until(page, details, 1)
+    answer(page, details, FULL["/contacts/1"])
+    assert not details
+    assert rows.last.locator("dl").count() == 1
