@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from temporal_tenancy.postgres.tenant_owned import SESSION_UNFINISHED
 from temporal_tenancy.postgres.unfinished import Call, Unfinished
 
 _ENDS_IT: Final = ("aclose", "close", "invalidate", "reset")
+_SQLALCHEMYS: Final = AsyncSession.execute.__code__.co_filename
 AWAITED: Final = tuple(
     name
     for name, method in vars(AsyncSession).items()
@@ -33,6 +35,8 @@ def _noticed(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., A
     @functools.wraps(method)
     def call(self: AwaitedSession, *args: Any, **keywords: Any) -> Any:
         work = getattr(super(AwaitedSession, self), method.__name__)(*args, **keywords)
+        if sys._getframe(1).f_code.co_filename == _SQLALCHEMYS:
+            return work  # another of the session's methods calls this one, and awaits it
         among = self.info.get(SESSION_UNFINISHED)
         if not isinstance(among, Unfinished):
             return work

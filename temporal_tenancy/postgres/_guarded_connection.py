@@ -11,9 +11,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import psycopg
-from psycopg import sql
-from psycopg.abc import Params, Query
+from psycopg import generators, sql
+from psycopg.abc import Params, PQGen, Query
 from psycopg.copy import AsyncCopy, AsyncWriter
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from temporal_tenancy.core.errors import StatementRefused
 from temporal_tenancy.postgres._statement_guard import UNREADABLE, refusal
@@ -32,6 +35,60 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         super().__init__(*args, **options)
         self.cursor_factory = GuardedCursor
         self.server_cursor_factory = GuardedServerCursor
+        self._with_commit: str | None = None
+        self._row_with_commit: tuple[str, ...] | None = None
+
+    def beginning(self) -> str:
+        """Returns the statement that begins a transaction of the connection's characteristics."""
+        parts = ["begin"]
+        if self.isolation_level is not None:
+            level = psycopg.IsolationLevel(self.isolation_level)
+            parts.append(f"isolation level {level.name.replace('_', ' ').lower()}")
+        if self.read_only is not None:
+            parts.append("read only" if self.read_only else "read write")
+        if self.deferrable is not None:
+            parts.append("deferrable" if self.deferrable else "not deferrable")
+        return " ".join(parts)
+
+    def send_with_commit(self, message: str) -> None:
+        """Sends `message` with the next commit, which saves a round trip.
+
+        Its statements run after the commit, outside its transaction, and not where that fails.
+        """
+        self._with_commit = message
+
+    def take_row_with_commit(self) -> tuple[str, ...] | None:
+        """Returns the row of the first statement that the last commit sent with it, once.
+
+        None: there was none, a statement failed, or another one has been sent since.
+        """
+        row, self._row_with_commit = self._row_with_commit, None
+        return row
+
+    def forget_row_with_commit(self) -> None:
+        """Makes the row of what was sent with a commit worth nothing: more is sent after it."""
+        self._row_with_commit = None
+
+    async def commit(self) -> None:
+        """Commits, and sends what `send_with_commit` has left with it."""
+        message, self._with_commit = self._with_commit, None
+        if (
+            message is None
+            or self.info.transaction_status == TransactionStatus.IDLE
+            or self.pgconn.pipeline_status != PipelineStatus.OFF
+            or getattr(self, "_num_transactions", False)  # the driver refuses a commit in its own
+        ):
+            await super().commit()
+            return
+        async with self.lock:
+            sent = f"commit; {message}".encode()
+            committed, *others = await self.wait(_results(self.pgconn, sent))
+        if committed.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(committed, encoding=self.info.encoding)
+        if others and all(each.status != ExecStatus.FATAL_ERROR for each in others):
+            row = others[0]
+            values = (row.get_value(0, column) for column in range(row.nfields))
+            self._row_with_commit = tuple((each or b"").decode("utf-8") for each in values)
 
     def check(self, statement: str, *, placeholders: bool) -> None:
         """Raises if `statement` may not be sent on this connection; here all may.
@@ -91,6 +148,7 @@ class _Guarded(psycopg.AsyncCursor[Row]):
             statement = checked.decode("latin-1")
         connection = self._conn
         if isinstance(connection, GuardedConnection):
+            connection.forget_row_with_commit()
             connection.check(statement, placeholders=params is not None)
         return checked
 
@@ -204,6 +262,16 @@ class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
         except psycopg.Error as error:
             withhold_values(error)
             raise
+
+
+def _results(connection: PGconn, message: bytes) -> PQGen[list[PGresult]]:
+    """Sends a message of several statements; returns their results, also those that failed.
+
+    A cursor raises the error, and does not say which statement it is of.
+    """
+    connection.send_query(message)
+    found: list[PGresult] = yield from generators.execute(connection)
+    return found
 
 
 async def _withheld_rows(rows: AsyncIterator[Row]) -> AsyncIterator[Row]:

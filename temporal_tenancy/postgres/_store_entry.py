@@ -1,7 +1,7 @@
 """The first message of a transaction in a store: it names the tenant, and reads whose the store is.
 
-It is two statements in one message, sent by the simple protocol, so that it takes no more round
-trips than the first statement of a transaction in the shared tables. The second one runs as the
+It is two statements after the BEGIN, all in one message of the simple protocol, so that it takes no
+more round trips than a BEGIN alone. The second one runs as the
 role that the first one has entered, which alone may use the schema. Nothing of the session's own is
 sent before the answer has been compared, so a store of another tenant is neither read nor written.
 All of it is local to the transaction.
@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from temporal_tenancy.core.errors import ConfigurationError, StoreMismatch
 from temporal_tenancy.core.stores import Isolation, Store
 from temporal_tenancy.core.words import number
+from temporal_tenancy.postgres._connection_guard import begin_with
 from temporal_tenancy.postgres._guarded_connection import TenantConnection
 from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, quoted
 from temporal_tenancy.postgres.schema_in_use import library_schema
@@ -59,9 +60,7 @@ def enter_store(connection: Connection, store: Store, tenant: str, first: str) -
     message = _message(store, tenant, first, library_schema(connection))
     try:
         with driver.last_result():
-            rows = connection.exec_driver_sql(
-                message, execution_options={"no_parameters": True}
-            ).all()
+            rows = begin_with(connection, message).all()
     except DBAPIError as error:
         cause = error.orig
         if isinstance(cause, psycopg.Error) and cause.sqlstate in _NOT_SET_UP:
@@ -102,7 +101,7 @@ def _told(owner: object) -> str:
 @lru_cache(4_096)
 def _message(store: Store, tenant: str, first: str, library: str) -> str:
     schema = store.schema or PUBLIC
-    statement = first.replace(":tenant", _literal(tenant))
+    statement = naming(tenant, first)
     if store.schema is not None:
         # Never `public`. The library's schema has the functions in the defaults of columns.
         parts = dict.fromkeys((schema, *((library,) if library != PUBLIC else ())))
@@ -114,6 +113,12 @@ def _message(store: Store, tenant: str, first: str, library: str) -> str:
     table = f"{quoted(schema)}.{IDENTITY}"
     asked = f"select store, tenant_id, current_user::text from {table}"  # noqa: S608
     return f"{statement}; {asked} limit 2"
+
+
+@lru_cache(4_096)
+def naming(tenant: str, first: str) -> str:
+    """Returns the statement `first` with the tenant in the place of `:tenant`."""
+    return first.replace(":tenant", _literal(tenant))
 
 
 def _literal(text: str) -> str:

@@ -35,7 +35,11 @@ from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.stores import Isolation, StoreDirectory
 from temporal_tenancy.postgres._awaited_session import AwaitedSession
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
-from temporal_tenancy.postgres._connection_guard import guard_platform_engine, guard_tenant_engine
+from temporal_tenancy.postgres._connection_guard import (
+    guard_platform_engine,
+    guard_tenant_engine,
+    last_commit,
+)
 from temporal_tenancy.postgres._connection_shares import ConnectionShares
 from temporal_tenancy.postgres._engines import make_engine, pool_of, shares_of
 from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
@@ -440,7 +444,8 @@ async def _transaction(session: AsyncSession) -> AsyncIterator[AsyncSession]:
         try:
             yield session
             session.info[SESSION_UNFINISHED].require_none()
-            await session.commit()
+            with last_commit():
+                await session.commit()
         except psycopg.Error as error:
             # Errors of the driver's own cursor (COPY) do not reach the engine's handlers.
             withhold_values(error)

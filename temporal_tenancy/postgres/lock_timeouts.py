@@ -7,10 +7,12 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import Connection, TextClause, event, text
+from psycopg import sql
+from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
+from temporal_tenancy.postgres._connection_guard import begin_with
 from temporal_tenancy.postgres.session_limits import SessionLimits
 
 LOCK_TIMEOUT: Final = timedelta(seconds=1)  # the platform's, for rows that a tenant can lock
@@ -34,20 +36,16 @@ def _set_at_begin(
         settings: Mapping[str, str] = session.info[SESSION_SETTINGS]
         # In the same statement. A connection's own start-up options would do as well, but a pooler
         # takes none, since it gives each transaction another connection of its own.
-        numbered = list(enumerate(settings.items()))
-        connection.execute(
-            _set_all(len(settings)),
-            {f"name_{number}": name for number, (name, _) in numbered}
-            | {f"value_{number}": value for number, (_, value) in numbered}
-            | _as_parameters(session.info[SESSION_LOCK_TIMEOUT]),
-        )
+        timeout = milliseconds(session.info[SESSION_LOCK_TIMEOUT])
+        begin_with(connection, _set_all((*settings.items(), ("lock_timeout", timeout))))
 
 
 @lru_cache
-def _set_all(settings: int) -> TextClause:
-    """Returns the first statement of a transaction: as many settings, and the timeout."""
-    calls = [f"set_config(:name_{number}, :value_{number}, true), " for number in range(settings)]
-    return text(_SET.text.replace("select ", f"select {''.join(calls)}", 1))
+def _set_all(settings: tuple[tuple[str, str], ...]) -> str:
+    """Returns the first statement of a transaction, which makes settings by name and value."""
+    call = sql.SQL("set_config({}, {}, true)")
+    calls = [call.format(name, value) for name, value in settings]
+    return sql.SQL("select {}").format(sql.SQL(", ").join(calls)).as_string(None)
 
 
 async def wait_for_locks(session: AsyncSession, at_most: timedelta) -> None:

@@ -44,9 +44,9 @@ from temporal_tenancy.core.tenant_id_types import (
     spelling_of,
     value_of,
 )
-from temporal_tenancy.postgres._connection_guard import stamp
+from temporal_tenancy.postgres._connection_guard import begin_with, stamp
 from temporal_tenancy.postgres._connection_shares import Holder
-from temporal_tenancy.postgres._store_entry import enter_store
+from temporal_tenancy.postgres._store_entry import enter_store, naming
 from temporal_tenancy.postgres._transaction_clock import TransactionClock, counts_transactions
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.unfinished import Unfinished
@@ -208,7 +208,7 @@ def _stamp_transaction(
     first = _set_tenant(limits, counted)
     with stamp(connection, tenant, limits, clock, None if store is None else store.name):
         if store is None:
-            connection.execute(first, {"tenant": tenant})
+            begin_with(connection, naming(tenant, first.text))
         else:
             enter_store(connection, store, tenant, first.text)
     if clock is not None and not counted:
@@ -246,7 +246,7 @@ def _keep_to_the_tenant(state: ORMExecuteState) -> None:
     if not state.is_orm_statement or state.is_column_load or state.is_relationship_load:
         return
     if state.is_select or state.is_update or state.is_delete:
-        state.statement = state.statement.options(*_only_of(tenant))
+        state.statement = state.statement.options(*_only_of(tenant, len(_made)))
     if (state.is_update or state.is_delete) and not _must_follow(state):
         state.update_execution_options(synchronize_session=False)
 
@@ -276,14 +276,16 @@ class _BoundTenant(BindParameter[TenantValue]):
         return self
 
 
-def _only_of(tenant: str) -> Iterator[LoaderCriteriaOption]:
-    """Yields the options that keep a statement's classes to the tenant's rows."""
-    for mixin in tuple(_made.values()):
-        yield _own_rows(cast(Any, mixin), tenant)  # mypy takes its instances' hash for its own
-
-
 # Making one takes a tenth of the time of a small statement, and statements can share it.
 @lru_cache(4_096)
+def _only_of(tenant: str, mixins: int) -> Sequence[LoaderCriteriaOption]:
+    """Returns the options that keep a statement's classes to the tenant's rows.
+
+    `mixins` is the number of those that there are: one that is made later has an option of its own.
+    """
+    return [_own_rows(mixin, tenant) for mixin in tuple(_made.values())[:mixins]]
+
+
 def _own_rows(mixin: type[OwnedByTenant], tenant: str) -> LoaderCriteriaOption:
     """Returns the option that keeps the classes of `mixin` to the tenant's rows."""
     kind = mixin.__tenant_type__

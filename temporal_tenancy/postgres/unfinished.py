@@ -111,7 +111,7 @@ class Call(Work[Result]):
     def __await__(self) -> Generator[Any, Any, Result]:
         """Runs the call."""
         self._among.discard(self)
-        return super().__await__()
+        return self._work.__await__()
 
     def send(self, value: Any) -> Any:  # as a coroutine's
         """Runs the call to its next wait, for a task."""

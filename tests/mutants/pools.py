@@ -10,6 +10,9 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from temporal_tenancy.postgres import (
+    _connection_guard as connection_guard,
+)
+from temporal_tenancy.postgres import (
     _connection_shares as connection_shares,
 )
 from temporal_tenancy.postgres import (
@@ -23,6 +26,7 @@ from temporal_tenancy.postgres import (
     tenant_owned,
 )
 from temporal_tenancy.postgres._connection_shares import ConnectionShares, Holder
+from temporal_tenancy.postgres._guarded_connection import GuardedConnection
 from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres._transaction_clock import TransactionClock
 from temporal_tenancy.postgres.pool_share import PoolShare
@@ -33,6 +37,7 @@ LIMITS: Final = "tests/library/postgres/test_session_limits.py"
 SHARES: Final = "tests/library/postgres/test_connection_shares.py"
 PLANS: Final = "tests/library/postgres/test_plan_limits.py"
 POOL: Final = "tests/isolation/test_pool_shares.py"
+ROUND_TRIPS: Final = "tests/library/postgres/test_round_trips.py"
 GUARD: Final = "tests/library/postgres/test_statement_guard.py"
 SESSIONS: Final = "tests/library/postgres/test_database.py"
 TEMPLATE: Final = "template_library"
@@ -74,6 +79,24 @@ def _leave_a_raised_share_to_the_next_return() -> None:
 
 def _limit_alike_in_all_plans() -> None:
     replace(SessionLimits, "of_plan", lambda limits, plan: limits)
+
+
+def _take_a_commit_for_a_reset() -> None:
+    replace(GuardedConnection, "send_with_commit", lambda connection, message: None)
+    clean = ("false", "false", '"$user", public')
+    replace(GuardedConnection, "take_row_with_commit", lambda connection: clean)
+
+
+def _keep_the_row_of_a_commit() -> None:
+    replace(GuardedConnection, "forget_row_with_commit", lambda connection: None)
+
+
+def _begin_plainly() -> None:
+    replace(GuardedConnection, "beginning", lambda connection: "begin")
+
+
+def _let_autocommit_through() -> None:
+    replace(connection_guard, "_refuse_autocommit", lambda connection: None)
 
 
 def _return_nothing() -> None:
@@ -231,6 +254,32 @@ POOL_FAULTS: Final = [
         "all waiting sessions of one tenant come before the next tenant's",
         (f"{SHARES}::test_those_who_wait_are_served_tenant_by_tenant",),
         seed=_serve_one_tenant_to_the_end,
+    ),
+    Mutant(
+        "reset-left-out-of-the-commit",
+        "a session's last commit counts as a reset that it does not send",
+        (f"{SESSIONS}::test_nothing_else_outlives_a_session_on_its_connection",),
+        seed=_take_a_commit_for_a_reset,
+    ),
+    Mutant(
+        "reset-before-more",
+        "what is sent after a commit is not checked, because the commit was",
+        (
+            f"{ROUND_TRIPS}::test_the_row_of_what_was_sent_with_a_commit_is_worth_nothing_after_more",
+        ),
+        seed=_keep_the_row_of_a_commit,
+    ),
+    Mutant(
+        "characteristics-forgotten",
+        "a transaction is begun as if no isolation level had been asked for",
+        (f"{ROUND_TRIPS}::test_a_transaction_has_the_characteristics_that_were_asked_for",),
+        seed=_begin_plainly,
+    ),
+    Mutant(
+        "autocommit-not-refused",
+        "a tenant's session in AUTOCOMMIT mode is let through",
+        (f"{SESSIONS}::test_autocommit_is_refused",),
+        seed=_let_autocommit_through,
     ),
     Mutant(
         "statements-unread",

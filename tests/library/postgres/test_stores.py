@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 from psycopg import sql
-from sqlalchemy import event, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import ConfigurationError, StatementRefused, StoreMismatch
@@ -322,21 +322,3 @@ async def test_the_librarys_tables_are_within_reach(fleet: Fleet) -> None:
     with connect(url) as superuser:
         found = superuser.execute("select tenant_id, id from tenancy.outbox_messages").fetchall()
     assert found == [(fleet.tenant, message)]
-
-
-async def test_a_transaction_begins_with_one_statement(fleet: Fleet) -> None:
-    sent: list[str] = []
-    await write(fleet, fleet.tenant)
-    with within(fleet.database, fleet.tenant):
-        async with tenant_session() as session:
-            engine = (await session.connection()).sync_connection.engine  # type: ignore[union-attr]
-
-            def remember(*arguments: object) -> None:
-                sent.append(str(arguments[2]))
-
-            event.listen(engine, "before_cursor_execute", remember)
-            await session.commit()
-            await session.scalars(select(DailyUsage.day))
-            event.remove(engine, "before_cursor_execute", remember)
-    assert [statement.split()[0].lower() for statement in sent] == ["select", "select"]
-    assert "app.tenant_id" in sent[0]
