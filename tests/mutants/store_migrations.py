@@ -9,7 +9,7 @@ from typing import Any, Final
 from alembic import op
 from psycopg import sql
 
-from temporal_tenancy.cli import _fleet
+from temporal_tenancy.cli import _database_checks, _fleet
 from temporal_tenancy.core.directory import Tenant, TenantStatus
 from temporal_tenancy.postgres import migrations, row_security
 from temporal_tenancy.sdk import suspension
@@ -113,6 +113,15 @@ def _leave_tables_without_force() -> None:
     replace(row_security, "repairing", _without_force)
 
 
+def _take_every_trigger() -> None:
+    query = "select tgname::text from pg_trigger"
+
+    def every(connection: Any, *, schema: str) -> set[str]:
+        return {name for (name,) in connection.execute(query)}
+
+    replace(_database_checks, "triggers_of_migrations", every)
+
+
 STORE_MIGRATION_FAULTS: Final = [
     Mutant(
         "hidden-rows-passed-over",
@@ -185,5 +194,14 @@ STORE_MIGRATION_FAULTS: Final = [
         "drift is looked for in the names of tables alone",
         (f"{DRIFT}::test_what_somebody_changed_by_hand_is_found",),
         seed=_compare_tables_alone,
+    ),
+    Mutant(
+        "trigger-by-hand-taken",
+        "the doctor takes a trigger that somebody made by hand for one of the migrations'",
+        (
+            "tests/system/cli/test_store_migrations.py::"
+            "test_doctor_knows_the_triggers_that_migrations_make_from_those_made_by_hand",
+        ),
+        seed=_take_every_trigger,
     ),
 ]
