@@ -399,7 +399,7 @@ async def failing() -> None:
 async def after_a_failure() -> AsyncIterator[int]:
     with suppress(LookupError):
         await failing()
-    with use_database(None), enter(UA):
+    with use_database(Database()), enter(UA):
         yield 1
 
 
