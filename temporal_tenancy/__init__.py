@@ -83,7 +83,7 @@ if TYPE_CHECKING:
         use_database,
     )
     from temporal_tenancy.postgres.pool_share import PoolShare
-    from temporal_tenancy.postgres.row_security import protect
+    from temporal_tenancy.postgres.row_security import protect, repairing
     from temporal_tenancy.postgres.session_limits import SessionLimits
     from temporal_tenancy.postgres.sql_directory import SqlTenantDirectory
     from temporal_tenancy.postgres.tenant_owned import TenantOwned, tenant_owned
@@ -163,6 +163,7 @@ __all__ = [
     "protect",
     "read_input",
     "registry",
+    "repairing",
     "scoped_key",
     "tenant_activity",
     "tenant_folder",
@@ -245,6 +246,7 @@ _WHERE: Final = {
     "protect": "postgres.row_security",
     "read_input": "core.inputs",
     "registry": "core.jobs",
+    "repairing": "postgres.row_security",
     "scoped_key": "core.identifiers",
     "tenant_activity": "core.activities",
     "tenant_folder": "core.identifiers",

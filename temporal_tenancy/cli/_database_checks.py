@@ -32,6 +32,8 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.postgres.migrations import refuse_pending
 from temporal_tenancy.postgres.moving import places_of, views_of_old_names
 from temporal_tenancy.postgres.role_checks import excess_rights
+from temporal_tenancy.postgres.schema_in_use import schema_in_use
+from temporal_tenancy.stores.drift import triggers_of_migrations
 
 CLOCK_SKEW: Final = 2.0  # seconds; the ledger compares times of both clocks
 
@@ -105,11 +107,13 @@ def _whole(
         yield from skipped(_ONCE[1:-1], "the library's tables are in another schema.")
         yield _clock(connection)
         return
+    schema = schema_in_use(connection, application.installation.schema)
     findings = lint(
         connection,
         environments=needed,
         installation=application.installation,
         declared=declared_type(),
+        allowed=triggers_of_migrations(connection, schema=schema),
     )
     logins = [finding for finding in findings if finding.check == _PASSWORDLESS]
     rights = [finding for finding in findings if finding.open]

@@ -20,11 +20,13 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.stores import SHARED_STORE, Isolation
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
+from temporal_tenancy.postgres.migrations import revisions_in
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.stores.drift import (
     Drift,
     compared,
     declared,
+    is_ahead,
     objects_in,
     schema_of,
     version_tables,
@@ -39,6 +41,7 @@ SHOWN: Final = 10  # stores that are listed
 AT_ONCE: Final = 8  # databases that are asked at the same time
 
 _NAMES: Final = ("stores", "drift")
+_NEWER: Final = "it has migrations of a newer release than this program."
 
 
 async def store_checks() -> Sequence[Check]:
@@ -105,14 +108,19 @@ def _behind(store: StoreMigration, asked: Mapping[str, Mapping[str, str] | str])
 async def _drift(application: Application, url: str, stores: Sequence[StoreMigration]) -> Check:
     if not application.environments:
         return skipped(["drift"], "the application has no migrations of its own.")[0]
-    known = await asyncio.to_thread(_in_this_database, application, url, stores)
+    silent = [
+        f"{store.name} was not looked at: {_NEWER}"
+        for store in stores
+        if is_ahead(store.versions, application.environments)
+    ]
+    stores = [store for store in stores if not is_ahead(store.versions, application.environments)]
+    known = await asyncio.to_thread(_in_this_database, application, url, stores, silent)
     if known is None:
         return skipped(
             ["drift"], f"what the migrations make is not known. {quoted('migrate')} finds it out."
         )[0]
     made, found = known
     databases = [store.name for store in stores if store.isolation is Isolation.DATABASE]
-    silent: list[str] = []
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def ask(name: str) -> None:
@@ -137,9 +145,12 @@ async def _drift(application: Application, url: str, stores: Sequence[StoreMigra
 
 
 def _in_this_database(
-    application: Application, url: str, stores: Sequence[StoreMigration]
+    application: Application, url: str, stores: Sequence[StoreMigration], silent: list[str]
 ) -> tuple[Sequence[str], dict[str, Drift]] | None:
-    """Returns what is declared, and how the shared store and the schemas differ from it."""
+    """Returns what is declared, and how the shared store and the schemas differ from it.
+
+    If the shared store cannot be compared, `silent` gets a line that says why.
+    """
     environments = application.environments
     schemas = [store.name for store in stores if store.isolation is Isolation.SCHEMA]
     without = version_tables(environments)
@@ -149,6 +160,12 @@ def _in_this_database(
         if made is None:
             return None
         shared = schema_of(connection, environments)
+        if shared is not None:
+            at = {each.name: revisions_in(connection, [shared], each) for each in environments}
+            versions = {name: found[shared] for name, found in at.items() if found}
+            if is_ahead(versions, environments):
+                silent.append(f"the {SHARED_STORE} store was not looked at: {_NEWER}")
+                shared = None
         objects = objects_in(connection, [*schemas, *([shared] if shared else [])], without)
     found = {name: compared(made, objects[name]) for name in schemas}
     if shared is not None:

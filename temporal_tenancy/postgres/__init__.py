@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         InstallationElsewhere,
         LockHeld,
         MigrationsBehind,
+        RowsHidden,
     )
     from temporal_tenancy.postgres.installation import (
         Installation,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from temporal_tenancy.postgres.moving import drop_views, move
     from temporal_tenancy.postgres.revisions import newest_revisions
     from temporal_tenancy.postgres.roles import TENANT_ROLE
-    from temporal_tenancy.postgres.row_security import protect_sql, protect_statements
+    from temporal_tenancy.postgres.row_security import protect_sql, protect_statements, repairing
     from temporal_tenancy.postgres.sql_directory import (
         DirectoryAmbiguous,
         DirectoryUnreadable,
@@ -48,6 +49,7 @@ __all__ = [
     "LockHeld",
     "MigrationsBehind",
     "Roles",
+    "RowsHidden",
     "SqlTenantDirectory",
     "acting_for",
     "answers",
@@ -61,6 +63,7 @@ __all__ = [
     "newest_revisions",
     "protect_sql",
     "protect_statements",
+    "repairing",
     "run_migrations",
     "tenant_transaction",
     "upgrade_library",
@@ -78,6 +81,7 @@ _WHERE: Final = {
     "LockHeld": "database_errors",
     "MigrationsBehind": "database_errors",
     "Roles": "installation",
+    "RowsHidden": "database_errors",
     "SqlTenantDirectory": "sql_directory",
     "acting_for": "_acting",
     "answers": "connections",
@@ -91,6 +95,7 @@ _WHERE: Final = {
     "newest_revisions": "revisions",
     "protect_sql": "row_security",
     "protect_statements": "row_security",
+    "repairing": "row_security",
     "run_migrations": "migrations",
     "tenant_transaction": "transactions",
     "upgrade_library": "branch",

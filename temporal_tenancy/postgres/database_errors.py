@@ -93,6 +93,10 @@ class ExcessRights(DatabaseProblem):
     """A runtime role has more rights than it needs."""
 
 
+class RowsHidden(ConfigurationError):
+    """A migration needs rows that row-level security hides from the owner."""
+
+
 class InstallationElsewhere(ConfigurationError):
     """The library's tables are in another schema than the one that is named."""
 

@@ -50,6 +50,7 @@ from temporal_tenancy.postgres.roles import (
     refuse_other_roles,
     set_password,
 )
+from temporal_tenancy.postgres.row_security import hidden_rows_refused
 from temporal_tenancy.postgres.schema_in_use import schema_in_use
 from temporal_tenancy.postgres.secret_texts import hidden
 
@@ -180,6 +181,7 @@ def migrate(
         ExcessRights: a runtime role exists and has more rights than it needs.
         InstallationElsewhere: the tables are in another schema, and `beside` is not set.
         MigrationBlocked: other transactions held the needed locks on every try.
+        RowsHidden: a migration reads or changes rows of a protected table without `repairing()`.
     """
     owner_url = hidden(owner_url)
     tenant_url, platform_url, relay_url = map(hidden, (tenant_url, platform_url, relay_url))
@@ -296,8 +298,12 @@ def refuse_pending(
 def run_migrations(metadata: MetaData) -> None:
     """Runs an environment's migrations; its env.py calls this with its models' `metadata`.
 
+    A statement that reads or changes rows of a protected table fails, but in `repairing()`: its
+    FORCE hides them from the owner.
+
     Raises:
         ConfigurationError: Alembic's own command runs it, rather than `migrate()`.
+        RowsHidden: a migration needs rows that it does not see.
     """
     connection = context.config.attributes.get("connection")
     if not isinstance(connection, Connection):
@@ -317,7 +323,7 @@ def run_migrations(metadata: MetaData) -> None:
     # have none to commit.
     if context.config.attributes.get(COMMITS, True):
         context.get_context()._transaction = connection.get_transaction()
-    with context.begin_transaction():
+    with context.begin_transaction(), hidden_rows_refused(connection):
         context.run_migrations()
 
 

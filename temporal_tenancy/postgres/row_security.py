@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, get_args
 
+import psycopg
 from alembic import op
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.tenant_id_types import TenantIdType
+from temporal_tenancy.postgres.database_errors import RowsHidden
 from temporal_tenancy.postgres.installation import current_installation, quoted
 from temporal_tenancy.postgres.roles import TENANT_ROLE
 
@@ -23,7 +26,7 @@ CURRENT_TENANT: Final = f"nullif({_SETTING}, '')"
 
 ISOLATION_POLICY: Final = "tenant_isolation"
 ACCESS_POLICY: Final = "tenant_access"
-REPAIR_POLICY: Final = "owner_repair"  # exists only while a migration repairs rows
+HIDDEN_ROWS_CHECK: Final = "check_enable_rls"  # the server function that refuses to hide rows
 
 # The type of a column, below its domains, and whether it is a table's.
 _COLUMN: Final = """
@@ -47,6 +50,7 @@ _POLICIES: Final = f"""
         and polname in ('{ISOLATION_POLICY}', '{ACCESS_POLICY}')
         and polroles = array(select oid from pg_roles where rolname = :role)
 """  # noqa: S608
+_FORCED: Final = "select relforcerowsecurity from pg_class where oid = to_regclass(:name)"
 _KINDS: Final[dict[TenantIdType, tuple[str, ...]]] = {
     "text": ("text", "varchar"),
     "uuid": ("uuid",),
@@ -228,20 +232,52 @@ def _refuse_column(table: str, column: str, type: TenantIdType, schema: str | No
 
 
 @contextmanager
-def repairing(*tables: str) -> Iterator[None]:
+def repairing(*tables: str, schema: str | None = None) -> Iterator[None]:
     """Lets a migration read and change all rows of `tables`, which FORCE hides from the owner.
 
-    The block is part of the migration's transaction: a migration that fails has changed no row, and
-    the locks on the tables are held until it ends. So a table with very many rows to change is
-    repaired by a job before the migration that relies on it.
+    Without it such a migration ends with `RowsHidden`. So does one that adds a foreign key between
+    protected tables, of whose rows PostgreSQL would check none. The block is part of the
+    migration's transaction: one that fails has changed no row, and the locks on the tables are held
+    until it ends. So a table with very many rows to change is repaired by a job before the
+    migration that relies on it. Deferred constraints are checked at the end of the block.
+
+    Args:
+        tables: the names of all tables that the block reads or changes.
+        schema: the tables' schema; None: the first of the search_path that has each.
     """
-    names = [op.get_bind().dialect.identifier_preparer.quote(table) for table in tables]
+    names = [_qualified(table, schema) for table in tables]
+    if not op.get_context().as_sql:
+        names = [name for name in names if op.get_bind().scalar(text(_FORCED), {"name": name})]
     for name in names:
-        op.execute(f"drop policy if exists {REPAIR_POLICY} on {name}")
-        op.execute(f"""
-            create policy {REPAIR_POLICY} on {name}
-                as permissive for all to current_user using (true) with check (true)
-        """)
+        op.execute(f"alter table {name} no force row level security")
     yield
+    op.execute("set constraints all immediate")  # no table is altered whose checks are pending
     for name in names:
-        op.execute(f"drop policy {REPAIR_POLICY} on {name}")
+        op.execute(f"alter table {name} force row level security")
+
+
+@contextmanager
+def hidden_rows_refused(connection: Connection) -> Iterator[None]:
+    """Makes a statement an error from which FORCE would hide rows: it would pass over them.
+
+    Raises:
+        RowsHidden: a statement of the block was one.
+    """
+    # For the session: a migration may commit.
+    connection.exec_driver_sql("set row_security = off")
+    try:
+        yield
+    except (DBAPIError, psycopg.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, psycopg.Error) or not _hides(cause):
+            raise
+        raise RowsHidden(
+            "a migration reads or changes rows that row-level security hides from the owner, or "
+            f"adds a foreign key to them: {cause.diag.message_primary}. "
+            'Do it in "with repairing(…):", which names the tables.'
+        ) from error
+    connection.exec_driver_sql("reset row_security")
+
+
+def _hides(error: psycopg.Error) -> bool:
+    return error.sqlstate == "42501" and error.diag.source_function == HIDDEN_ROWS_CHECK

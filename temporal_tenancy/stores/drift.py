@@ -6,7 +6,8 @@ that is dropped again. What a store has is in the system's catalogue, which ever
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -29,11 +30,15 @@ from temporal_tenancy.postgres.secret_texts import hidden
 
 SCRATCH: Final = "temporal_tenancy_declared"  # the schema in which the migrations run once more
 
+_LINES: Final = "with triggers"  # earlier releases wrote down fewer lines, under another target
+_TRIGGER: Final = re.compile(r"trigger .+?\.(.+?) CREATE ")
+
 _TURN: Final = (
     "insert into {} (name) values ('declared schema') "
     "on conflict (name) do update set name = excluded.name"
 )
 _KNOWN: Final = "select objects from {} where target = %s"
+_KNOWN_EVER: Final = "select distinct unnest(objects) from {}"
 _KEEP: Final = (
     "insert into {} (target, objects) values (%s, %s) "
     "on conflict (target) do update set objects = excluded.objects, made_at = now()"
@@ -80,6 +85,14 @@ _OBJECTS: Final = """
     join pg_index on indrelid = tables.oid
     join pg_class on pg_class.oid = indexrelid
     where not exists (select from pg_constraint where conindid = indexrelid)
+    union all
+    select tables.schema, tables.name,
+        'trigger ' || tables.name || '.' || tgname || ' ' || pg_get_triggerdef(pg_trigger.oid)
+            || ' of ' || md5(prosrc)
+            || case when tgenabled = 'O' then '' else ' not as usual: ' || tgenabled::text end
+    from tables
+    join pg_trigger on tgrelid = tables.oid and not tgisinternal
+    join pg_proc on pg_proc.oid = tgfoid
     order by 1, 2, 3
 """  # noqa: E501
 
@@ -164,12 +177,27 @@ def declared(
     return None if row is None else tuple(row[0])
 
 
+def triggers_of_migrations(connection: psycopg.Connection[Any], *, schema: str) -> set[str]:
+    """Returns the names of the triggers that migrations make, of this release or of another.
+
+    Empty if nothing has been written down, as before the library's own migrations.
+    """
+    table = sql.Identifier(schema, "declared_schemas")
+    try:
+        with connection.transaction():
+            lines = connection.execute(sql.SQL(_KNOWN_EVER).format(table)).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        return set()
+    found = (_TRIGGER.match(line) for (line,) in lines)
+    return {each[1] for each in found if each is not None}
+
+
 def objects_in(
     connection: psycopg.Connection[Any],
     schemas: Sequence[str],
     without: Collection[str] = (),
 ) -> dict[str, tuple[str, ...]]:
-    """Returns the tables, columns, constraints and indexes of each schema, a line for each.
+    """Returns the tables, columns, constraints, indexes and triggers of each schema, a line each.
 
     The lines name no schema. The tables `without` are left out.
     """
@@ -209,6 +237,19 @@ def version_tables(application: Sequence[MigrationEnvironment]) -> set[str]:
     return {environment.version_table for environment in application}
 
 
+def is_ahead(
+    versions: Mapping[str, str] | None, application: Sequence[MigrationEnvironment]
+) -> bool:
+    """Whether a store has migrations of a newer release: what they make is not known here.
+
+    `versions` are its last ones by the environment's name.
+    """
+    at = versions or {}
+    return any(
+        each.name in at and at[each.name] not in read_lineage(each).before for each in application
+    )
+
+
 def schema_of(
     connection: psycopg.Connection[Any], application: Sequence[MigrationEnvironment]
 ) -> str | None:
@@ -218,7 +259,8 @@ def schema_of(
 
 
 def _target(application: Sequence[MigrationEnvironment]) -> str:
-    return "; ".join(f"{each.name} {read_lineage(each).newest}" for each in application)
+    newest = [f"{each.name} {read_lineage(each).newest}" for each in application]
+    return "; ".join([*newest, _LINES])
 
 
 def _table(line: str) -> str:

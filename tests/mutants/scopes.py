@@ -72,6 +72,14 @@ def _refuse_what_has_happened() -> None:
 
 SCOPE_FAULTS: Final = [
     Mutant(
+        "manager-of-any-generator",
+        "a generator that handles an error may enter a scope, without a context manager",
+        (
+            f"{CARRIED}::test_a_generator_that_is_no_context_manager_does_not_after_a_failure_either",
+        ),
+        seed=lambda: replace(scoped_value, "_has_manager", lambda generator: True),
+    ),
+    Mutant(
         "scope-not-closed",
         "a scope stays open after its block",
         (

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
+from alembic import op
 from psycopg import sql
 
-from temporal_tenancy.cli import _fleet
+from temporal_tenancy.cli import _database_checks, _fleet
 from temporal_tenancy.core.directory import Tenant, TenantStatus
+from temporal_tenancy.postgres import migrations, row_security
 from temporal_tenancy.sdk import suspension
 from temporal_tenancy.stores import drift, upgrading, waves
 from tests.mutants.mutant import Mutant, replace
 
 UPGRADING: Final = "tests/library/stores/test_upgrading.py"
 WAVES: Final = "tests/library/stores/test_waves.py"
+EXPAND: Final = "tests/library/stores/test_expand_and_contract.py"
 DRIFT: Final = "tests/library/stores/test_drift.py"
 BEHIND: Final = "tests/library/sdk/test_schema_behind.py"
 WAITS: Final = (
@@ -97,7 +102,39 @@ def _compare_tables_alone() -> None:
     replace(drift, "objects_in", tables)
 
 
+@contextmanager
+def _without_force(*tables: str) -> Iterator[None]:
+    for table in tables:
+        op.execute(f"alter table {table} no force row level security")
+    yield
+
+
+def _leave_tables_without_force() -> None:
+    replace(row_security, "repairing", _without_force)
+
+
+def _take_every_trigger() -> None:
+    query = "select tgname::text from pg_trigger"
+
+    def every(connection: Any, *, schema: str) -> set[str]:
+        return {name for (name,) in connection.execute(query)}
+
+    replace(_database_checks, "triggers_of_migrations", every)
+
+
 STORE_MIGRATION_FAULTS: Final = [
+    Mutant(
+        "hidden-rows-passed-over",
+        "a migration that changes rows changes none, and nobody is told",
+        (f"{EXPAND}::test_a_migration_does_not_pass_over_rows_in_silence",),
+        seed=lambda: replace(migrations, "hidden_rows_refused", nullcontext),
+    ),
+    Mutant(
+        "repairing-not-ended",
+        "the owner sees all rows of a table after a migration has repaired it",
+        (f"{EXPAND}::test_a_migration_does_not_pass_over_rows_in_silence",),
+        seed=_leave_tables_without_force,
+    ),
     Mutant(
         "failed-store-not-behind",
         "a store whose migration has failed counts as migrated",
@@ -157,5 +194,14 @@ STORE_MIGRATION_FAULTS: Final = [
         "drift is looked for in the names of tables alone",
         (f"{DRIFT}::test_what_somebody_changed_by_hand_is_found",),
         seed=_compare_tables_alone,
+    ),
+    Mutant(
+        "trigger-by-hand-taken",
+        "the doctor takes a trigger that somebody made by hand for one of the migrations'",
+        (
+            "tests/system/cli/test_store_migrations.py::"
+            "test_doctor_knows_the_triggers_that_migrations_make_from_those_made_by_hand",
+        ),
+        seed=_take_every_trigger,
     ),
 ]

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
@@ -386,6 +386,36 @@ async def test_a_context_manager_made_of_a_generator_does() -> None:
         assert current_tenant() == "ua"
     with Managed():
         assert current_tenant() == "ua"
+    assert current_scope() is None
+
+
+async def failing() -> None:
+    """Ends the wait for it with an error, as a statement that fails or a time that is up."""
+    answer = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(answer.set_exception, LookupError())
+    await answer
+
+
+async def after_a_failure() -> AsyncIterator[int]:
+    with suppress(LookupError):
+        await failing()
+    with use_database(Database()), enter(UA):
+        yield 1
+
+
+async def test_a_context_manager_enters_a_scope_after_what_it_awaited_has_failed() -> None:
+    made = asynccontextmanager(after_a_failure)
+    async with made():
+        assert current_tenant() == "ua"
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(made())
+        assert current_tenant() == "ua"
+    assert current_scope() is None
+
+
+async def test_a_generator_that_is_no_context_manager_does_not_after_a_failure_either() -> None:
+    with pytest.raises(ScopeMissing, match="the generator after_a_failure"):
+        await first_of(after_a_failure())
     assert current_scope() is None
 
 

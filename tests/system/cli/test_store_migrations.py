@@ -14,6 +14,7 @@ from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.cli import Application, Login, Program, command_line, run, use_program
+from temporal_tenancy.cli._database_checks import database_checks
 from temporal_tenancy.cli._store_checks import store_checks
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.stores import Isolation
@@ -181,6 +182,72 @@ def test_doctor_names_tables_that_somebody_has_changed(
     assert "t_one has also column orders.by_hand integer." in message
     assert "the shared store lacks column orders.tenant_id text; has also" in message
     assert drift.SCRATCH not in message
+
+
+TRIGGER = """
+    op.execute("alter table orders add primary key (tenant_id)")
+    protect("orders")
+    op.execute(
+        "create function keep_both() returns trigger language plpgsql "
+        "as 'begin return new; end'"
+    )
+    op.execute(
+        "create trigger keep_both before update on orders for each row execute function keep_both()"
+    )
+"""
+
+
+def test_doctor_knows_the_triggers_that_migrations_make_from_those_made_by_hand(
+    preparation: Preparation,
+    shop: Shop,
+    owner: psycopg.Connection,
+    answer: Answer,
+    program: Callable[..., Program],
+) -> None:
+    environment = shop(f"from temporal_tenancy import protect\n{TRIGGER}")
+    answer(environment, "migrate")
+    prepare(preparation, environment, "t_one")
+    assert row_level_security(program(environment))[0] == "ok"
+    assert checks(program(environment))["drift"][0] == "ok"
+    for name in ("t_one.orders", "public.orders"):
+        owner.execute(
+            f"create trigger by_hand before update on {name} for each row "
+            "execute function keep_both()".encode()
+        )
+    owner.execute("alter table t_one.orders disable trigger keep_both")
+    verdict, message = row_level_security(program(environment))
+    assert verdict == "failed"
+    assert "the trigger by_hand on t_one.orders is not from the migrations" in message
+    assert "keep_both on" not in message
+    verdict, message = checks(program(environment))["drift"]
+    assert verdict == "failed"
+    assert "t_one lacks trigger orders.keep_both CREATE" in message
+    assert "the shared store has also trigger orders.by_hand CREATE" in message
+
+
+def row_level_security(program: Program) -> tuple[str, str]:
+    with use_program(program):
+        [found] = [each for each in database_checks() if each.name == "row-level security"]
+    return found.verdict, found.message
+
+
+def test_doctor_compares_no_store_with_the_tables_of_an_earlier_release(
+    preparation: Preparation,
+    shop: Shop,
+    owner: psycopg.Connection,
+    answer: Answer,
+    program: Callable[..., Program],
+) -> None:
+    environment = shop(None)
+    answer(environment, "migrate")
+    prepare(preparation, environment, "t_one", "t_two")
+    for schema in ("t_one", "public"):
+        owner.execute(f"alter table {schema}.orders add of_the_next int".encode())
+        owner.execute(f"update {schema}.shop_version set version_num = '0002'".encode())
+    verdict, message = checks(program(environment))["drift"]
+    assert verdict == "warning"
+    newer = "was not looked at: it has migrations of a newer release than this program."
+    assert message.splitlines()[1:] == [f"t_one {newer}", f"the shared store {newer}"]
 
 
 def test_a_given_database_is_migrated_with_its_own_url_and_the_control_plane_is_told(

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
+from dev.devstack.redis import RedisServer
 from processes.web.admission import Admission
 from processes.web.app import create_app
 from processes.web.callers import authenticated
@@ -278,6 +280,19 @@ async def test_doors_on_one_redis_count_a_tenants_calls_together(
             statuses.append((await client.get(f"/imports/{uuid4()}")).status_code)
     await another.close()
     assert statuses == [404, 429]
+
+
+async def test_a_door_counts_by_itself_while_its_redis_does_not_answer(
+    web: Web, own_redis: RedisServer
+) -> None:
+    await limit_rate(web.door.database, "enterprise", http=0.1)
+    state = SharedState(own_redis.url, timeout=timedelta(milliseconds=100))
+    door = replace(web.door, rates=Rates(state), stopping=asyncio.Event())
+    async with answering(door) as url, replace(web, url=url).client("acme") as client:
+        with own_redis.paused():
+            answers = [await client.get(f"/imports/{uuid4()}") for _ in range(2)]
+    await state.close()
+    assert [answer.status_code for answer in answers] == [404, 429]
 
 
 async def test_a_rate_below_one_a_second_lets_one_through_in_several(web: Web) -> None:
