@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,12 @@ class ApplicationBroken(Refusal):
 
 @contextmanager
 def importing_code() -> Iterator[None]:
-    """Ends the process with one sentence if a file that the block imports cannot be imported."""
+    """Ends the process with one sentence if a file that the block imports cannot be imported.
+
+    Garbage is not collected meanwhile: modules stay, and looking through them takes a sixth of the
+    time.
+    """
+    gc.disable()
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -36,6 +42,8 @@ def importing_code() -> Iterator[None]:
         else:
             raise
         exit_process(ExitCode.REFUSED)
+    finally:
+        gc.enable()
 
 
 def import_failure(error: BaseException) -> str | None:

@@ -7,20 +7,17 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
-
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import LockError, RedisError
 
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scoped_value import ScopedValue
 from temporal_tenancy.shared_state._circuit import Circuit
 from temporal_tenancy.shared_state._errors import SharedStateUnavailable
 from temporal_tenancy.shared_state._keys import platform_key, refuse_workflow_code
-from temporal_tenancy.shared_state._reasons import reason
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 TIMEOUT: Final = timedelta(milliseconds=500)
 CONNECTIONS: Final = 10
@@ -84,6 +81,8 @@ class SharedState:
         """
         if self._client is None:
             raise SharedStateUnavailable("no Redis is set. Give SharedState its URL.")
+        from redis.exceptions import LockError, RedisError
+
         if not always and not self.circuit.admits():
             raise SharedStateUnavailable(f"Redis is away: {self.circuit.reason}")
         try:
@@ -93,7 +92,7 @@ class SharedState:
             self._answers()
             raise
         except (RedisError, OSError, TimeoutError) as error:
-            why = reason(error, tls=self._tls)
+            why = self._reason(error)
             if self.circuit.failed(why):
                 log.warning("shared_state.away", extra={"reason": why})
             raise SharedStateUnavailable(f"Redis is away: {why}") from None
@@ -108,17 +107,24 @@ class SharedState:
         client: Any = self._client  # whose commands have no types
         if client is None:
             return "no Redis is set."
+        from redis.exceptions import RedisError
+
         try:
             async with asyncio.timeout(max(self.timeout, 2.0)):
                 await client.execute_command("EVAL", _TRIAL, 1, platform_key("trial"))
         except (RedisError, OSError, TimeoutError) as error:
-            return reason(error, tls=self._tls)
+            return self._reason(error)
         return None
 
     async def close(self) -> None:
         """Closes the connections."""
         if self._client is not None:
             await self._client.aclose(close_connection_pool=True)
+
+    def _reason(self, error: BaseException) -> str:
+        from temporal_tenancy.shared_state._reasons import reason
+
+        return reason(error, tls=self._tls)
 
     def _answers(self) -> None:
         if self.circuit.succeeded():
@@ -153,6 +159,11 @@ def current_shared_state() -> SharedState:
 
 
 def _client(url: str, timeout: float, connections: int) -> Redis:
+    # A process without a server is spared it: it is a tenth of what a worker loads.
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
     wrong = ConfigurationError(
         "the URL of Redis has the form redis://user:password@host:port/0, rediss:// for TLS, or "
         "unix:///path. Correct it."

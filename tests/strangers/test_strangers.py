@@ -18,6 +18,8 @@ from dev.devstack.temporal_server import TemporalDevServer
 from tests.fixtures.wheel import installed
 from tests.strangers.stranger import HERE, execute, statements_of, stranger, url
 
+pytestmark = pytest.mark.schedules
+
 FEW: Final = 100  # lines for the library
 ACME: Final = "0192f0c1-2b4d-7e8f-9abc-def012345678"
 GLOBEX: Final = "0192f0c1-2b4d-7e8f-9abc-def0123456ab"

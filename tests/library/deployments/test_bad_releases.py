@@ -53,6 +53,8 @@ from tests.library.deployments.test_versioned_workers import (
     workers,
 )
 
+pytestmark = pytest.mark.schedules
+
 __all__ = ["app", "many", "program", "sink"]  # fixtures
 
 OTHER = WorkerDeploymentVersion("app", "v3")

@@ -28,6 +28,8 @@ from tests.library.deployments.test_versioned_workers import (
     workers,
 )
 
+pytestmark = pytest.mark.schedules
+
 __all__ = ["app", "many", "sink"]  # fixtures
 
 SAID = "too many requests issued to Worker Deployment 'app'. Please try again later"

@@ -66,6 +66,8 @@ from tests.fixtures.jobs.fan_out_jobs import ControlledInput
 from tests.fixtures.log_lines import LogLines
 from tests.fixtures.relay import ask, running
 
+pytestmark = pytest.mark.schedules
+
 JOB = "test.controlled"
 QUEUE = "bulk"
 OFTEN = timedelta(seconds=0.2)  # the watch looks

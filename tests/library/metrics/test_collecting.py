@@ -38,7 +38,7 @@ from tests.fixtures.jobs.relay_control import Control
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, running, until_effects, until_messages
 
-pytestmark = pytest.mark.usefixtures("two_tenants")
+pytestmark = [pytest.mark.schedules, pytest.mark.usefixtures("two_tenants")]
 LATER = datetime.now(UTC) + timedelta(days=1)
 OFTEN = CollectOptions(every=timedelta(milliseconds=10), timeout=timedelta(seconds=5))
 

@@ -11,7 +11,6 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import (
     Client,
-    ScheduleBackfill,
     WorkflowFailureError,
     WorkflowHandle,
 )
@@ -31,9 +30,7 @@ from temporal_tenancy.sdk.suspension import release
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult, fan_out
 from temporal_tenancy.ticks.fan_out.children import state_of_child
 from temporal_tenancy.ticks.fan_out.planning import tick_of
-from temporal_tenancy.ticks.schedules import Applied, ScheduledJob, apply
 from tests.fixtures.app import (
-    add_active_tenants,
     another_client,
     app_plugin,
     app_worker,
@@ -359,41 +356,6 @@ def test_the_tick_of_a_monthly_job_is_the_month_before_its_nominal_time(
     nominal: datetime, tick: str
 ) -> None:
     assert tick_of(registry[MONTHLY], nominal) == tick
-
-
-async def test_a_schedule_is_applied_once_and_its_backfill_runs_every_month(
-    app: Client, database: Database, worker: Worker
-) -> None:
-    await add_active_tenants(database, 2)
-    scheduled = ScheduledJob(MONTHLY, "0 6 1 * *")
-    assert await apply(app, [scheduled]) == {scheduled.id: Applied.CREATED}
-    assert await apply(app, [scheduled]) == {scheduled.id: Applied.UNCHANGED}
-    handle = app.get_schedule_handle(scheduled.id)
-    await handle.backfill(
-        ScheduleBackfill(
-            start_at=datetime(2013, 1, 31, 0, tzinfo=UTC),
-            end_at=datetime(2013, 4, 2, tzinfo=UTC),
-        )
-    )
-    for nominal in ("2013-02-01", "2013-03-01", "2013-04-01"):
-        root = f"platform/{MONTHLY}/tick-{nominal}T06:00:00Z"
-        await until_started(app, root)
-        await app.get_workflow_handle(root).result()
-    for tick in ("2013-01", "2013-02", "2013-03"):
-        assert await states_of(database, MONTHLY, tick) == {
-            "t00001": "succeeded",
-            "t00002": "succeeded",
-        }
-    described = await app.get_workflow_handle(
-        f"platform/{MONTHLY}/tick-2013-02-01T06:00:00Z"
-    ).describe()
-    assert described.raw_description.workflow_execution_info.priority.fairness_key == "platform"
-
-
-async def until_started(client: Client, workflow_id: str) -> None:
-    query = f"WorkflowId = '{workflow_id}'"
-    while (await client.count_workflows(query)).count == 0:
-        """The schedule starts it when the one before has ended."""
 
 
 async def test_cancelling_while_tenants_are_planned_starts_none_and_closes_the_tick(

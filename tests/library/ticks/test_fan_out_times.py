@@ -25,11 +25,13 @@ from temporal_tenancy.core.jobs import registry
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, FanOutResult
 from temporal_tenancy.ticks.reconcile.missed import missed_tenants
-from temporal_tenancy.ticks.schedules import ScheduledJob, apply
-from tests.fixtures.app import rows_of, states_of
+from temporal_tenancy.ticks.schedules import Applied, ScheduledJob, apply
+from tests.fixtures.app import add_active_tenants, rows_of, states_of
 from tests.fixtures.jobs import fan_out_control
 from tests.fixtures.jobs.fan_out_control import Control
-from tests.library.ticks.test_fan_out import JOB, add_tenants, until_started
+from tests.library.ticks.test_fan_out import JOB, MONTHLY, add_tenants
+
+pytestmark = pytest.mark.schedules
 
 DAILY = "test.controlled_daily"
 EIGHT = "0 8 * * *"
@@ -68,6 +70,12 @@ async def backfill(app: Client, scheduled: ScheduledJob, since: str, until: str)
     return ids
 
 
+async def until_started(client: Client, workflow_id: str) -> None:
+    query = f"WorkflowId = '{workflow_id}'"
+    while (await client.count_workflows(query)).count == 0:
+        """The schedule starts it when the one before has ended."""
+
+
 async def trigger(app: Client, scheduled: ScheduledJob) -> str:
     """Triggers a schedule; returns the id of its fan-out."""
     await apply(app, [scheduled])
@@ -78,6 +86,35 @@ async def trigger(app: Client, scheduled: ScheduledJob) -> str:
     action = actions[-1].action
     assert isinstance(action, ScheduleActionExecutionStartWorkflow)
     return action.workflow_id
+
+
+async def test_a_schedule_is_applied_once_and_its_backfill_runs_every_month(
+    app: Client, database: Database, worker: Worker
+) -> None:
+    await add_active_tenants(database, 2)
+    scheduled = ScheduledJob(MONTHLY, "0 6 1 * *")
+    assert await apply(app, [scheduled]) == {scheduled.id: Applied.CREATED}
+    assert await apply(app, [scheduled]) == {scheduled.id: Applied.UNCHANGED}
+    handle = app.get_schedule_handle(scheduled.id)
+    await handle.backfill(
+        ScheduleBackfill(
+            start_at=datetime(2013, 1, 31, 0, tzinfo=UTC),
+            end_at=datetime(2013, 4, 2, tzinfo=UTC),
+        )
+    )
+    for nominal in ("2013-02-01", "2013-03-01", "2013-04-01"):
+        root = f"platform/{MONTHLY}/tick-{nominal}T06:00:00Z"
+        await until_started(app, root)
+        await app.get_workflow_handle(root).result()
+    for tick in ("2013-01", "2013-02", "2013-03"):
+        assert await states_of(database, MONTHLY, tick) == {
+            "t00001": "succeeded",
+            "t00002": "succeeded",
+        }
+    described = await app.get_workflow_handle(
+        f"platform/{MONTHLY}/tick-2013-02-01T06:00:00Z"
+    ).describe()
+    assert described.raw_description.workflow_execution_info.priority.fairness_key == "platform"
 
 
 @pytest.mark.usefixtures("worker", "three_zones")

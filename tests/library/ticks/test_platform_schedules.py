@@ -13,6 +13,8 @@ from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.everything import everything
 from temporal_tenancy.ticks.schedules import apply, check_all, with_those_of
 
+pytestmark = pytest.mark.schedules
+
 # As an application had to declare them before features brought them. Schedules on a server are
 # compared with these, so what an upgrade finds there must not differ.
 DECLARED_BEFORE = {

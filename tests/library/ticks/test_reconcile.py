@@ -47,6 +47,8 @@ from tests.fixtures.jobs.fan_out_control import Control
 from tests.fixtures.log_lines import LogLines
 from tests.library.ticks.test_fan_out import JOB, MONTHLY, add_tenants, start, until_states
 
+pytestmark = pytest.mark.schedules
+
 CONTROLLED = registry[JOB]
 DAILY = "test.controlled_daily"
 

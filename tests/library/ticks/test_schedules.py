@@ -35,7 +35,7 @@ from tests.fixtures.cron_lines import cron_lines
 from tests.fixtures.jobs import fan_out_jobs
 from tests.fixtures.jobs import hops as jobs
 
-pytestmark = pytest.mark.usefixtures("worker")
+pytestmark = [pytest.mark.schedules, pytest.mark.usefixtures("worker")]
 assert fan_out_jobs.WORKFLOWS
 
 

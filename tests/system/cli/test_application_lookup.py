@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -14,7 +15,12 @@ import pytest
 
 import temporal_tenancy
 from temporal_tenancy import TenancyPlugin
-from temporal_tenancy.cli import Application, NotReachable, _application_lookup
+from temporal_tenancy.cli import (
+    Application,
+    NotReachable,
+    _application_lookup,
+    importing_code,
+)
 from temporal_tenancy.cli._application_lookup import (
     ApplicationAmbiguous,
     ApplicationMissing,
@@ -241,3 +247,9 @@ def test_a_variable_that_holds_no_url_is_named_without_its_value(
     with pytest.raises(ConfigurationError, match=r"^T: a database URL has the form") as refused:
         from_environment()
     assert "s3cret" not in str(refused.value)
+
+
+def test_garbage_is_not_collected_while_code_is_imported() -> None:
+    with importing_code():
+        assert not gc.isenabled()
+    assert gc.isenabled()

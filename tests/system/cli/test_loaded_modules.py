@@ -22,6 +22,8 @@ from temporal_tenancy.control_plane.tenants import Tenants
 from tests.fixtures.worker_process import ROOT
 from tests.held_names.commands import each_command
 
+pytestmark = pytest.mark.schedules
+
 SOME_ID = str(uuid4())  # of nothing
 
 # By the command's words: its arguments. {here} is a folder of the test's own.
@@ -111,12 +113,11 @@ OTHERS = {
 
 SERVERS = {"temporalio", "sqlalchemy", "psycopg"}
 NEVER = {
-    *("aiosmtplib", "alembic", "fastapi", "httpx", "matplotlib", "numpy", "pyarrow", "starlette"),
-    *("structlog", "uvicorn"),
+    *("aiosmtplib", "alembic", "fastapi", "httpx", "matplotlib", "numpy", "pyarrow", "redis"),
+    *("starlette", "structlog", "uvicorn"),
 }
 JOBS_OWN = {
-    *("activities", "limits", "redis", "temporal_tenancy.sdk.plugin", "temporalio.worker"),
-    "workflows",
+    *("activities", "limits", "temporal_tenancy.sdk.plugin", "temporalio.worker", "workflows"),
 }
 
 

@@ -27,6 +27,8 @@ from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
 from tests.fixtures.starter import STARTER, UI, Batch, Command, Said, Starter
 
+pytestmark = pytest.mark.schedules
+
 BROKEN = Flight(
     tenant_id="broken",
     time_hour="2013-04-15T12:00:00Z",

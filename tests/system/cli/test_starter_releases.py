@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
@@ -21,6 +22,8 @@ from tests.fixtures.app import states_of
 from tests.fixtures.starter import Said, Starter
 from tests.fixtures.worker_process import PATIENCE, StartWorker
 from tests.system.cli.bad_build import FAILS, HANGS
+
+pytestmark = pytest.mark.schedules
 
 DEPLOYMENT = "saas"
 BAD = "tests.system.cli.bad_build"

@@ -27,6 +27,8 @@ from tests.fixtures.starter import Said
 from tests.fixtures.warm_programs import WarmPrograms
 from tests.fixtures.worker_process import ROOT
 
+pytestmark = pytest.mark.schedules
+
 PATIENCE: Final = 180.0  # seconds until an expected event must have happened
 LOOK: Final = 0.2  # seconds between polls
 PAGE = ROOT / "docs" / "how-to" / "operate-your-application.md"

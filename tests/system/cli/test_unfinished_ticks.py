@@ -17,6 +17,8 @@ from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.ticks.schedules import ScheduledJob
 from tests.library.ticks.test_fan_out_times import DAILY, EIGHT, backfill, three_zones  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.schedules
+
 
 @pytest.mark.usefixtures("controlled_worker", "three_zones")
 async def test_a_tick_of_which_all_planned_have_succeeded_may_still_have_missed_somebody(

@@ -36,6 +36,8 @@ from tests.fixtures.web import LINK_SECRET
 from tests.fixtures.worker_process import StartWorker, WorkerProcess
 from tests.system.monitoring.test_rules import prometheus_program
 
+pytestmark = pytest.mark.schedules
+
 TOKEN: Final = "a-token-of-the-test"
 PATIENCE: Final = 180.0  # seconds until each query finds series
 PERIOD: Final = '{"period": "2013-04"}'

@@ -15,6 +15,8 @@ from temporal_tenancy.sdk.fairness import Fairness
 from tests.fixtures.starter import Batch, Command, Said, Starter
 from tests.fixtures.worker_process import StartWorker
 
+pytestmark = pytest.mark.schedules
+
 WARNS = "FairnessOff: one tenant's backlog delays all others, according to a check at "
 ON = Fairness(share=0.1)
 OFF = Fairness(share=0.9)
