@@ -28,6 +28,7 @@ def importing_code() -> Iterator[None]:
     Garbage is not collected meanwhile: modules stay, and looking through them takes a sixth of the
     time.
     """
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
@@ -43,7 +44,8 @@ def importing_code() -> Iterator[None]:
             raise
         exit_process(ExitCode.REFUSED)
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def import_failure(error: BaseException) -> str | None:

@@ -163,13 +163,15 @@ async def put_letters(
         The letters that were added or reopened.
 
     Raises:
-        TenantMismatch: a letter's workflow id is not `{tenant}/{job}/{key}`.
+        TenantMismatch: a letter's workflow id is not `{tenant}/{job}/{key}`, or another tenant's
+            than the session's.
     """
     if not letters:
         return []
-    rows = json.dumps([_row(letter) for letter in letters])
-    async with control_session(session, "record dead letters") as control:
-        put = await control.execute(_PUT, {"letters": rows})
+    rows = [_row(letter) for letter in letters]
+    owners = {str(row["tenant_id"]) for row in rows}
+    async with control_session(session, "record dead letters", owners=owners) as control:
+        put = await control.execute(_PUT, {"letters": json.dumps(rows)})
         return [Put(**row._mapping) for row in put]
 
 
@@ -233,7 +235,8 @@ async def _refer(session: AsyncSession, known: Put, letter: Letter, message_id: 
         "id": known.id,
         "run_id": letter.run_id,
     }
-    async with control_session(session, "say where an input is kept") as control:
+    reason, owners = "say where an input is kept", [known.tenant_id]
+    async with control_session(session, reason, owners=owners) as control:
         return await control.scalar(_REFER, values) is not None
 
 
@@ -256,7 +259,7 @@ async def _recorded_apart(session: AsyncSession, letter: Letter) -> Put | None:
         return None
     parts = WorkflowId.parse(letter.workflow_id)
     values = {"tenant": parts.owner, "workflow_id": letter.workflow_id, "run_id": letter.run_id}
-    async with control_session(session, "look for a dead letter") as control:
+    async with control_session(session, "look for a dead letter", owners=[parts.owner]) as control:
         row = (await control.execute(_RECORDED, values)).one_or_none()
     return None if row is None else Put(**row._mapping)
 

@@ -179,11 +179,13 @@ class _Records:
 async def _recorded(workflow_id: WorkflowId) -> _Records:
     async with tenant_session() as session:
         message = await find_message(session, workflow_id.job, workflow_id.key)
+        tenant = current_tenant()
         its_letter = select(DeadLetterRow).where(
-            DeadLetterRow.tenant_id == current_tenant(),
+            DeadLetterRow.tenant_id == tenant,
             DeadLetterRow.workflow_id == _letter_id(workflow_id, message),
         )
-        async with control_session(session, "look up a dead letter") as control:
+        reason = "look up a dead letter"
+        async with control_session(session, reason, owners=[tenant]) as control:
             letter = await control.scalar(its_letter)
     return _Records(message, letter)
 

@@ -8,13 +8,14 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from temporal_tenancy.core.scope import _outside
+from temporal_tenancy.core.errors import TenantMismatch
+from temporal_tenancy.core.scope import TenantScope, _outside, current_scope
 
 if TYPE_CHECKING:
     from temporal_tenancy.postgres.database import Database
@@ -33,7 +34,9 @@ def control_of(session: AsyncSession | AsyncConnection) -> Database | None:
 
 
 @asynccontextmanager
-async def control_session(session: Open, reason: str) -> AsyncIterator[Open | AsyncSession]:
+async def control_session(
+    session: Open, reason: str, *, owners: Collection[str]
+) -> AsyncIterator[Open | AsyncSession]:
     """Yields `session` where it reaches the control plane, or else a session that does.
 
     That one is the platform's, and is committed at the end of the block, before `session` is.
@@ -41,14 +44,23 @@ async def control_session(session: Open, reason: str) -> AsyncIterator[Open | As
     Args:
         session: a tenant's, the platform's or a relay's, which has an open transaction.
         reason: as for `platform_session()`.
+        owners: the tenants whose rows the block reads or writes. A tenant's session has one, which
+            row-level security holds to its own rows only in the session's own database.
 
     Raises:
+        TenantMismatch: the session is a tenant's, and an owner is another.
         ConfigurationError: the process has no control plane.
     """
     control = control_of(session)
     if control is None:
         yield session
         return
+    scope = current_scope()
+    if isinstance(scope, TenantScope) and (foreign := sorted({*owners} - {scope.tenant_id})):
+        raise TenantMismatch(
+            f'a session of tenant "{scope.tenant_id}" may not reach rows of "{foreign[0]}" in the '
+            "control plane. Open a tenant_session() in that tenant's scope."
+        )
     with _outside():  # the rows are the control plane's, though the code runs for a tenant
         async with control.platform_session(reason) as apart:
             yield apart

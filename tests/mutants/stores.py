@@ -22,7 +22,7 @@ from temporal_tenancy.outbox.relay.store_outbox import (
 )
 from temporal_tenancy.outbox.relay.store_rounds import StoreRounds
 from temporal_tenancy.postgres import _store_entry as store_entry
-from temporal_tenancy.postgres import store_roles, transactions
+from temporal_tenancy.postgres import control_session, store_roles, transactions
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
 from temporal_tenancy.postgres._servers import Server
 from temporal_tenancy.postgres._shared_only import SharedOnly
@@ -142,7 +142,7 @@ def _try_every_silent_store() -> None:
 
 def _keep_letters_in_the_store() -> None:
     @asynccontextmanager
-    async def same(session: AsyncSession, reason: str) -> Any:
+    async def same(session: AsyncSession, reason: str, *, owners: object) -> Any:
         yield session
 
     replace(recording, "control_session", same)
@@ -174,7 +174,22 @@ def _take_no_slot_for_a_store() -> None:
     replace(Relay, "_with_slots", all_of_them)
 
 
+def _write_for_anybody() -> None:
+    whole = control_session.control_session
+
+    def of_nobody(session: Any, reason: str, *, owners: Any) -> Any:
+        return whole(session, reason, owners=())
+
+    replace(recording, "control_session", of_nobody)
+
+
 STORE_FAULTS: Final = [
+    Mutant(
+        "control-plane-for-anybody",
+        "a tenant with a database of its own records dead letters of another",
+        (f"{STORES}::test_a_tenants_session_records_no_letter_of_another",),
+        seed=_write_for_anybody,
+    ),
     Mutant(
         "store-of-the-next",
         "a session goes to the store of the next tenant",

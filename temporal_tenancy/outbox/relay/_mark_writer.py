@@ -297,7 +297,8 @@ async def write_marks(database: Messages, marks: RelayMarks) -> None:
         await queue.RELAY.write(session, marks, Source.RELAY)
         await queue.release(session, marks.released)
         if marks.free:
-            async with control_session(session, "free slots") as control:
+            owners = {tenant for tenant, _ in marks.free}
+            async with control_session(session, "free slots", owners=owners) as control:
                 await queue.free_slots(control, marks.free)
     for failure in marks.failed:
         log.warning(

@@ -508,7 +508,8 @@ class Relay:
         """Records the slots and the messages of workflows that are about to start."""
         with_slots = [unit for unit in units if unit.holds_slot]
         if with_slots:
-            async with control_session(session, "take slots") as control:
+            owners = {unit.tenant_id for unit in with_slots}
+            async with control_session(session, "take slots", owners=owners) as control:
                 await queue.take_slots(control, with_slots)
         together = [unit for unit in units if unit.coalesced]
         await queue.hand_over(session, together, lease=self._options.lease)

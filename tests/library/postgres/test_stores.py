@@ -11,8 +11,14 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from temporal_tenancy.core.errors import ConfigurationError, StatementRefused, StoreMismatch
+from temporal_tenancy.core.errors import (
+    ConfigurationError,
+    StatementRefused,
+    StoreMismatch,
+    TenantMismatch,
+)
 from temporal_tenancy.core.stores import Isolation, Store
+from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox import enqueue, once
 from temporal_tenancy.postgres import _store_entry as store_entry
 from temporal_tenancy.postgres import tenant_owned
@@ -322,3 +328,15 @@ async def test_the_librarys_tables_are_within_reach(fleet: Fleet) -> None:
     with connect(url) as superuser:
         found = superuser.execute("select tenant_id, id from tenancy.outbox_messages").fetchall()
     assert found == [(fleet.tenant, message)]
+
+
+async def test_a_tenants_session_records_no_letter_of_another(fleet: Fleet) -> None:
+    """In a database of its own the letter would be written by the platform, elsewhere."""
+    letter = Letter(f"{fleet.other}/test.note/1", Source.RELAY, "Bug", "it failed", attempts=1)
+    with within(fleet.database, fleet.tenant), pytest.raises(TenantMismatch):
+        await put(letter)
+
+
+async def put(letter: Letter) -> None:
+    async with tenant_session() as session:
+        await put_letters(session, [letter])
