@@ -53,6 +53,7 @@ LEAK_HUNT: Final = "tests/isolation/test_leak_hunt.py"
 CATALOGUE: Final = "tests/isolation/test_catalogue.py"
 SESSIONS: Final = "tests/library/postgres/test_database.py"
 FAN_OUT: Final = "tests/library/ticks/test_fan_out.py"
+FAN_OUT_TIMES: Final = "tests/library/ticks/test_fan_out_times.py"
 
 _POLICIES: Final = ("tenant_isolation", "tenant_access")
 _BESIDE: Final = f"{LEAK_HUNT}::test_an_action_beside_another_tenants_rows_does_as_modelled"
@@ -283,7 +284,7 @@ FAULTS: Final = [
     Mutant(
         "tick-from-the-clock",
         "a tick's key is made from the clock, not from its nominal time",
-        (f"{FAN_OUT}::test_a_schedule_is_applied_once_and_its_backfill_runs_every_month",),
+        (f"{FAN_OUT_TIMES}::test_a_schedule_is_applied_once_and_its_backfill_runs_every_month",),
         seed=_read_the_clock,
     ),
     Mutant(
