@@ -117,11 +117,15 @@ function button(text, state, act) {
 async function list() {
   clearTimeout(timer);
   const mine = turn();
-  const {items, more} = await pages("/imports", shown);
-  if (!mine()) return;
-  showRows(items.map(item), more);
-  $("empty").textContent = "You have not imported anything yet. Choose a file above.";
-  if (items.some(each => each.status === "processing")) timer = setTimeout(listed, 2 * POLL_MS);
+  try {
+    const {items, more} = await pages("/imports", shown);
+    if (!mine()) return;
+    showRows(items.map(item), more);
+    $("empty").textContent = "You have not imported anything yet. Choose a file above.";
+    if (items.some(each => each.status === "processing")) timer = setTimeout(listed, 2 * POLL_MS);
+  } catch (error) {
+    if (mine()) throw error;
+  }
 }
 
 const listed = async () => {

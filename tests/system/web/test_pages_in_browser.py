@@ -238,11 +238,11 @@ def until(page: Page, waiting: list[Route], count: int) -> None:
         page.wait_for_timeout(5)
 
 
-def answer(page: Page, waiting: list[Route], body: Answers) -> None:
+def answer(page: Page, waiting: list[Route], body: Answers, status: int = 200) -> None:
     """Answers the request that has waited longest, and lets the page read it."""
     path = urlsplit(waiting[0].request.url).path
     with page.expect_response(lambda response: urlsplit(response.url).path == path):
-        waiting.pop(0).fulfill(json=body)
+        waiting.pop(0).fulfill(json=body, status=status)
     page.wait_for_timeout(50)
 
 
@@ -290,11 +290,12 @@ def test_whatever_has_the_focus_shows_it(page: Page) -> None:
         assert seen >= {"INPUT", "BUTTON"}
 
 
+@pytest.mark.parametrize("status", [200, 401])
 @pytest.mark.parametrize("path", PAGES)
 def test_a_slow_answer_to_a_former_key_is_not_shown_under_the_new_one(
-    page: Page, path: str
+    page: Page, path: str, status: int
 ) -> None:
-    """It would be another account's rows."""
+    """It would be another account's rows, or what is wrong with a key that is not there."""
     listed = LISTS[path]
     page.unroute_all()
     page.route("**/*", answering(FULL))
@@ -308,8 +309,10 @@ def test_a_slow_answer_to_a_former_key_is_not_shown_under_the_new_one(
     until(page, waiting, 1)
     answer(page, waiting, EMPTY[listed])
     page.locator("#empty:visible").wait_for()
-    answer(page, former, FULL[listed])
+    problem = {"error": {"type": "Refused", "message": "That is not a valid key."}}
+    answer(page, former, FULL[listed] if status == 200 else problem, status)
     assert page.locator("#list li").count() == 0
+    assert page.locator("#problem").inner_text() == ""
 
 
 def test_a_search_that_begins_before_the_account_is_known_is_listed_once(page: Page) -> None:
