@@ -108,12 +108,9 @@ def _behind(store: StoreMigration, asked: Mapping[str, Mapping[str, str] | str])
 async def _drift(application: Application, url: str, stores: Sequence[StoreMigration]) -> Check:
     if not application.environments:
         return skipped(["drift"], "the application has no migrations of its own.")[0]
-    silent = [
-        f"{store.name} was not looked at: {_NEWER}"
-        for store in stores
-        if is_ahead(store.versions, application.environments)
-    ]
-    stores = [store for store in stores if not is_ahead(store.versions, application.environments)]
+    ahead = {store.name for store in stores if is_ahead(store.versions, application.environments)}
+    stores = [store for store in stores if store.name not in ahead]
+    silent = [f"{name} was not looked at: {_NEWER}" for name in sorted(ahead)]
     known = await asyncio.to_thread(_in_this_database, application, url, stores, silent)
     if known is None:
         return skipped(

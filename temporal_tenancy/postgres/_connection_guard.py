@@ -371,7 +371,7 @@ def _reset_connection(
         left.append("transaction")
     else:
         done = driver.take_row_with_commit() if isinstance(driver, GuardedConnection) else None
-        tenant, role, path = done or _check_and_reset(connection)
+        tenant, role, path = done or rows_of(connection, _CHECK_AND_RESET)[0]
         if driver.autocommit:
             connection.set_autocommit(False)
         left += ["tenant"] if tenant == _YES else []
@@ -382,27 +382,26 @@ def _reset_connection(
         record.invalidate()
 
 
-def _check_and_reset(connection: DBAPIConnection) -> tuple[str, ...]:
-    # Through the adapter, which can await inside SQLAlchemy's greenlet. In autocommit, because
-    # BEGIN and COMMIT would make it three round trips.
+def _remember_path(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    [(record.info[_PATH],)] = rows_of(connection, "select current_setting('search_path')")
+    connection.set_autocommit(False)
+
+
+def rows_of(connection: DBAPIConnection, message: str) -> list[tuple[Any, ...]]:
+    """Sends a message of the library's own outside a transaction; returns its first rows.
+
+    The connection is in autocommit mode afterwards: BEGIN and COMMIT would make it three round
+    trips.
+    """
+    # Through the adapter, which can await inside SQLAlchemy's greenlet.
     if not _driver(connection).autocommit:
         connection.set_autocommit(True)
     with own_statements(connection):
         cursor = connection.cursor()
-        cursor.execute(_CHECK_AND_RESET)
-        row, *_ = cursor.fetchall()
+        cursor.execute(message)
+        rows = [tuple(row) for row in cursor.fetchall()]
         cursor.close()
-    return cast(tuple[str, ...], tuple(row))
-
-
-def _remember_path(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-    connection.set_autocommit(True)
-    with own_statements(connection):
-        cursor = connection.cursor()
-        cursor.execute("select current_setting('search_path')")
-        [(record.info[_PATH],)] = cursor.fetchall()
-        cursor.close()
-    connection.set_autocommit(False)
+    return rows
 
 
 def _driver(connection: DBAPIConnection | None) -> psycopg.AsyncConnection:

@@ -1,10 +1,10 @@
 """The first message of a transaction in a store: it names the tenant, and reads whose the store is.
 
 It is two statements after the BEGIN, all in one message of the simple protocol, so that it takes no
-more round trips than a BEGIN alone. The second one runs as the
-role that the first one has entered, which alone may use the schema. Nothing of the session's own is
-sent before the answer has been compared, so a store of another tenant is neither read nor written.
-All of it is local to the transaction.
+more round trips than a BEGIN alone. The second one runs as the role that the first one has entered,
+which alone may use the schema. Nothing of the session's own is sent before the answer has been
+compared, so a store of another tenant is neither read nor written. All of it is local to the
+transaction.
 """
 
 from __future__ import annotations

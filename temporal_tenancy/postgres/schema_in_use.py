@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from temporal_tenancy.core.display import printable
-from temporal_tenancy.postgres._connection_guard import own_statements
+from temporal_tenancy.postgres._connection_guard import rows_of
 from temporal_tenancy.postgres.database_errors import InstallationElsewhere
 from temporal_tenancy.postgres.installation import PUBLIC, SCHEMA
 
@@ -132,13 +132,6 @@ def library_schema(connection: Connection) -> str:
 
 
 def _places(connection: DBAPIConnection) -> Places:
-    # Through the adapter, which can await inside SQLAlchemy's greenlet. In autocommit, so that it
-    # is one round trip.
-    connection.set_autocommit(True)
-    with own_statements(connection):
-        cursor = connection.cursor()
-        cursor.execute(HAS_TABLES)
-        found = [(schema, kind) for schema, kind in cursor.fetchall()]
-        cursor.close()
+    found = [(schema, kind) for schema, kind in rows_of(connection, HAS_TABLES)]
     connection.set_autocommit(False)
     return found
