@@ -130,17 +130,19 @@ def begin_with(connection: Connection, message: str) -> CursorResult[Any]:
     """Begins the transaction of `connection` on the server, in one message with its first one.
 
     The driver would send BEGIN by itself, and wait for its answer. It does not know of this one,
-    so it takes the connection for one in autocommit mode until it returns to the pool.
+    so it takes the connection for one in autocommit mode until it returns to the pool. A
+    transaction that has begun before, as that of the leak check, gets the message alone.
 
     Args:
-        connection: in a transaction that has sent nothing.
+        connection: in a transaction in which the session has sent nothing.
         message: statements without placeholders.
     """
     adapted = connection.connection.dbapi_connection
     driver = _driver(adapted)
     assert adapted is not None
-    assert isinstance(driver, GuardedConnection)
-    if not driver.autocommit:  # the platform's own code may have asked for that
+    is_idle = driver.pgconn.transaction_status == TransactionStatus.IDLE
+    if is_idle and not driver.autocommit:  # the platform's own code may have asked for that
+        assert isinstance(driver, GuardedConnection)
         message = f"{driver.beginning()}; {message}"
         adapted.set_autocommit(True)
     return connection.exec_driver_sql(message, execution_options={"no_parameters": True})

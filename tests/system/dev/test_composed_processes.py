@@ -28,6 +28,8 @@ from tests.fixtures.starter import Said
 from tests.fixtures.warm_programs import WarmProcess, WarmPrograms
 from tests.fixtures.worker_process import PATIENCE, ROOT
 
+pytestmark = pytest.mark.schedules
+
 LASTING: Final = ("worker-default", "relay", "web")
 LOOK: Final = 0.3  # seconds between two probes, each of which is a program
 # What a doctor says of them. Workers of the other queues differ by a word of the command.

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
@@ -22,6 +23,8 @@ from tests.system.monitoring.test_queries import (
     scraped,
     start_all,
 )
+
+pytestmark = pytest.mark.schedules
 
 DEPLOYMENT: Final = "saas"
 BUILD: Final = "2026-11-28.1"
