@@ -32,16 +32,17 @@ class AwaitedSession(AsyncSession):
 
 
 def _noticed(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    name = f"session.{method.__name__}()"
+
     @functools.wraps(method)
     def call(self: AwaitedSession, *args: Any, **keywords: Any) -> Any:
-        work = getattr(super(AwaitedSession, self), method.__name__)(*args, **keywords)
+        work = method(self, *args, **keywords)
         if sys._getframe(1).f_code.co_filename == _SQLALCHEMYS:
             return work  # another of the session's methods calls this one, and awaits it
         among = self.info.get(SESSION_UNFINISHED)
         if not isinstance(among, Unfinished):
             return work
         where = place_of_caller()
-        name = f"session.{method.__name__}()"
         return Call(work, f"{name} ({where})" if where else name, among)
 
     return call

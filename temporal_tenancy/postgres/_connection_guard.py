@@ -5,34 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, event
-from sqlalchemy.engine import ExceptionContext, RootTransaction
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
-from temporal_tenancy.core.errors import ScopeMissing, TenancyError, TenantMismatch
+from temporal_tenancy.core.errors import ScopeMissing, TenantMismatch
 from temporal_tenancy.core.scope import (
-    PlatformScope,
-    TenantScope,
-    current_scope,
-    current_tenant,
     last_scope,
 )
 from temporal_tenancy.postgres._connection_shares import current_store
 from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
 from temporal_tenancy.postgres._shared_pool import SharedPool
 from temporal_tenancy.postgres._transaction_clock import TransactionClock
+from temporal_tenancy.postgres._transaction_stamp import TransactionStamp
 from temporal_tenancy.postgres._transaction_times import TransactionTimes
 from temporal_tenancy.postgres.database_errors import (
     DatabaseProblem,
-    TransactionTimeout,
     is_lost,
     refused_by_policy,
     store_unreachable,
@@ -45,9 +39,9 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.postgres.session_limits import SessionLimits
 from temporal_tenancy.postgres.silent_servers import silence_watch
 
-_STAMP: Final = "temporal_tenancy.stamp"  # the keys in Connection.info
 _YES: Final = "true"  # as the server writes it in text
-_PATH: Final = "temporal_tenancy.search_path"  # that the connection was opened with
+# The key in the pool's record of the search_path that the connection was opened with.
+_PATH: Final = "temporal_tenancy.search_path"
 
 # Sent as one message when a connection returns to the pool, or together with the commit before it,
 # so that a pooler in transaction mode gives both to one connection of the server. The first
@@ -70,22 +64,7 @@ _CHECK_AND_RESET: Final = """
     discard temp
 """
 
-# Whether the commit is a session's last: its connection then returns to the pool.
-_is_last: Final[ContextVar[bool]] = ContextVar("temporal_tenancy_is_last_commit", default=False)
-
 log: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """The tenant that a transaction was begun for."""
-
-    transaction: RootTransaction | None
-    tenant_id: str
-    clock: TransactionClock | None
-    times: TransactionTimes
-    store: str | None  # its name; None: the shared one
-    being_set: bool = False  # True: lets the statement through that sets the tenant
 
 
 @contextmanager
@@ -103,19 +82,19 @@ def stamp(
     raises, the mark is removed and the transaction cannot be used.
     """
     _refuse_autocommit(connection)
-    transaction = connection.get_transaction()
-    times = TransactionTimes(limits)
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, store, being_set=True)
+    driver = _driver(connection.connection.dbapi_connection)
+    if not isinstance(driver, TenantConnection):  # the leak check's
+        yield
+        return
+    driver.stamp = TransactionStamp(tenant_id, clock, TransactionTimes(limits), store)
     try:
-        with own_statements(connection.connection.dbapi_connection):
+        driver.stamp.require_tenant()
+        with driver.own_statements():
             yield
     except BaseException:
         # Code that ignores the error and uses this session gets ScopeMissing, not an empty result.
-        # A lost connection raises its own error, and reading its info would hide the cause.
-        if not connection.invalidated:
-            connection.info.pop(_STAMP, None)
+        driver.stamp = None
         raise
-    connection.info[_STAMP] = _Stamp(transaction, tenant_id, clock, times, store)
 
 
 def _refuse_autocommit(connection: Connection) -> None:
@@ -148,149 +127,14 @@ def begin_with(connection: Connection, message: str) -> CursorResult[Any]:
     return connection.exec_driver_sql(message, execution_options={"no_parameters": True})
 
 
-@contextmanager
-def last_commit() -> Iterator[None]:
-    """Says of the block's commit that the connection returns to the pool after it."""
-    token = _is_last.set(True)
-    try:
-        yield
-    finally:
-        _is_last.reset(token)
+def guard_engine(engine: Engine) -> None:
+    """Refuses every statement and commit on `engine` that is not of its connections' own scope.
 
-
-def guard_tenant_engine(engine: Engine) -> None:
-    """Refuses every statement on `engine` that is not for the current scope's tenant.
-
-    Statements and commits then raise `ScopeMissing` or `TenantMismatch`, and a connection that
-    returns to the pool with state left on it is closed.
+    A connection that returns to the pool with state left on it is closed.
     """
-    event.listen(engine, "connect", _remember_path)
-    event.listen(engine, "before_cursor_execute", _require_stamp)
-    event.listen(engine, "after_cursor_execute", _note_answer)
-    event.listen(engine, "commit", _require_tenant_at_commit)
+    event.listen(engine, "connect", _guard_connection)
     event.listen(engine, "handle_error", _translate_error)
     event.listen(engine, "reset", _reset_connection)
-
-
-def guard_platform_engine(engine: Engine) -> None:
-    """Refuses every statement on `engine` outside a platform scope.
-
-    Statements and commits then raise `ScopeMissing`, and a connection that returns to the pool
-    with state left on it is closed.
-    """
-    event.listen(engine, "before_cursor_execute", _require_platform_scope)
-    event.listen(engine, "commit", _require_platform_at_commit)
-    event.listen(engine, "handle_error", _translate_error)
-    event.listen(engine, "reset", _reset_connection)
-
-
-def _require_stamp(
-    connection: Connection,
-    cursor: DBAPICursor,
-    statement: str,
-    parameters: object,
-    context: object,
-    executemany: bool,
-) -> None:
-    tenant = current_tenant()
-    pooled = connection.connection
-    stamped = pooled.info.get(_STAMP)
-    # A COMMIT sent as SQL ends the transaction and clears the setting, and the ORM does not notice.
-    ended = _driver(pooled.dbapi_connection).pgconn.transaction_status == TransactionStatus.IDLE
-    if (
-        not isinstance(stamped, _Stamp)
-        or stamped.transaction is not connection.get_transaction()
-        or (ended and not stamped.being_set)
-    ):
-        raise ScopeMissing(
-            f"this transaction was not begun for tenant {tenant}. Use tenant_session(), and call "
-            "its commit() and rollback() rather than SQL."
-        )
-    if stamped.tenant_id != tenant:
-        raise TenantMismatch(
-            f'this session belongs to tenant "{stamped.tenant_id}", but the current scope is '
-            f'"{tenant}". Open a tenant_session() inside the new scope.'
-        )
-    if stamped.clock is not None:
-        stamped.clock.check()
-    stamped.times.send()
-
-
-def _note_answer(
-    connection: Connection,
-    cursor: DBAPICursor,
-    statement: str,
-    parameters: object,
-    context: object,
-    executemany: bool,
-) -> None:
-    stamped = connection.info.get(_STAMP)
-    if isinstance(stamped, _Stamp):
-        stamped.times.answer()
-
-
-def _require_platform_scope(
-    connection: Connection,
-    cursor: DBAPICursor,
-    statement: str,
-    parameters: object,
-    context: object,
-    executemany: bool,
-) -> None:
-    _require_platform()
-
-
-def _require_platform() -> None:
-    scope = current_scope()
-    if not isinstance(scope, PlatformScope):
-        where = f"in the scope of {scope}" if isinstance(scope, TenantScope) else "without a scope"
-        raise ScopeMissing(
-            f"the control plane needs a platform scope, but this code runs {where}. "
-            "Use platform_session(reason)."
-        )
-
-
-def _require_tenant_at_commit(connection: Connection) -> None:
-    """Rolls back a commit whose scope has closed or is not the one the transaction began in.
-
-    Raises:
-        ScopeMissing: no tenant scope is open.
-        TenantMismatch: the scope now belongs to another tenant.
-        TransactionTimeout: its time was up.
-    """
-    stamped = connection.info.get(_STAMP)
-    with _rolled_back_if_refused(connection):
-        tenant = current_tenant()
-        if isinstance(stamped, _Stamp) and stamped.tenant_id != tenant:
-            raise TenantMismatch(
-                f'this transaction belongs to tenant "{stamped.tenant_id}", but the current scope '
-                f'is "{tenant}". It was rolled back.'
-            )
-        if isinstance(stamped, _Stamp) and stamped.clock is not None:
-            stamped.clock.check()
-    _reset_with_the_last(connection)
-
-
-def _require_platform_at_commit(connection: Connection) -> None:
-    """Rolls back a commit outside a platform scope, and raises `ScopeMissing`."""
-    with _rolled_back_if_refused(connection):
-        _require_platform()
-    _reset_with_the_last(connection)
-
-
-def _reset_with_the_last(connection: Connection) -> None:
-    driver = _driver(connection.connection.dbapi_connection)
-    if _is_last.get() and isinstance(driver, GuardedConnection):
-        driver.send_with_commit(_CHECK_AND_RESET)
-
-
-@contextmanager
-def _rolled_back_if_refused(connection: Connection) -> Iterator[None]:
-    try:
-        yield
-    except (TenancyError, TransactionTimeout):
-        connection.connection.rollback()
-        raise
 
 
 def _translate_error(context: ExceptionContext) -> BaseException | None:
@@ -348,26 +192,30 @@ def _silence(context: ExceptionContext, error: psycopg.Error) -> DatabaseProblem
 
 def _limit_reached(connection: Connection | None) -> DatabaseProblem | None:
     """Returns the error for the limit that the lost connection's transaction had reached."""
-    if connection is None or connection.invalidated:
-        return None
-    stamped = connection.info.get(_STAMP)
-    return stamped.times.limit_reached() if isinstance(stamped, _Stamp) else None
+    stamped = _stamp_of(connection)
+    return None if stamped is None else stamped.times.limit_reached()
 
 
 def _store_of(connection: Connection | None) -> str | None:
+    stamped = _stamp_of(connection)
+    return current_store() if stamped is None else stamped.store
+
+
+def _stamp_of(connection: Connection | None) -> TransactionStamp | None:
     if connection is None or connection.invalidated:
-        return current_store()
-    stamped = connection.info.get(_STAMP)
-    return stamped.store if isinstance(stamped, _Stamp) else current_store()
+        return None
+    driver = _driver(connection.connection.dbapi_connection)
+    return driver.stamp if isinstance(driver, TenantConnection) else None
 
 
 def _reset_connection(
     connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState
 ) -> None:
-    record.info.pop(_STAMP, None)
     if state.terminate_only or not state.asyncio_safe:
         return  # it is being closed, and nothing may be sent on it
     driver = _driver(connection)
+    if isinstance(driver, TenantConnection):
+        driver.stamp = None
     left = []
     if driver.info.transaction_status != TransactionStatus.IDLE:
         left.append("transaction")
@@ -384,9 +232,13 @@ def _reset_connection(
         record.invalidate()
 
 
-def _remember_path(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-    [(record.info[_PATH],)] = rows_of(connection, "select current_setting('search_path')")
-    connection.set_autocommit(False)
+def _guard_connection(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    driver = _driver(connection)
+    assert isinstance(driver, GuardedConnection)
+    if isinstance(driver, TenantConnection):
+        [(record.info[_PATH],)] = rows_of(connection, "select current_setting('search_path')")
+        connection.set_autocommit(False)
+    driver.guard(_CHECK_AND_RESET)
 
 
 def rows_of(connection: DBAPIConnection, message: str) -> list[tuple[Any, ...]]:
@@ -412,4 +264,4 @@ def _driver(connection: DBAPIConnection | None) -> psycopg.AsyncConnection:
 
 def own_statements(connection: DBAPIConnection | None) -> AbstractContextManager[None]:
     driver = _driver(connection)
-    return driver.own_statements() if isinstance(driver, TenantConnection) else nullcontext()
+    return driver.own_statements() if isinstance(driver, GuardedConnection) else nullcontext()

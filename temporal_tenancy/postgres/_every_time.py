@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import psycopg
-from psycopg import postgres
+from psycopg import abc, postgres
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
@@ -32,14 +33,19 @@ def _register(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
     driver.adapters.register_loader("timestamptz", _EveryTime)
 
 
+@lru_cache  # each result asks
+def _drivers_own(oid: int) -> type[abc.Loader]:
+    own = postgres.adapters.get_loader(oid, Format.TEXT)
+    assert own is not None
+    return own
+
+
 class _EveryTime(Loader):
     """Loads timestamps as the driver does, and clamps those that the driver rejects."""
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)
-        own = postgres.adapters.get_loader(oid, Format.TEXT)
-        assert own is not None
-        self._own = own(oid, context)
+        self._own = _drivers_own(oid)(oid, context)
 
     def load(self, data: Buffer) -> datetime:
         try:

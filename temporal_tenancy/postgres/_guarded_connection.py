@@ -1,14 +1,16 @@
-"""Driver connections and cursors that check statements and remove row values from errors.
+"""Driver connections and cursors that check scopes and statements, and withhold rows in errors.
 
 The engine's events are not enough: SQLAlchemy gives code the driver's connection, COPY is available
-only there, and its cursors do not fire the engine's events.
+only there, and its cursors do not fire the engine's events. They also cost more: a statement of an
+engine with events asks for the listeners of five.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import psycopg
 from psycopg import generators, sql
@@ -18,9 +20,20 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-from temporal_tenancy.core.errors import StatementRefused
+from temporal_tenancy.core.errors import ScopeMissing, StatementRefused, TenancyError
+from temporal_tenancy.core.scope import (
+    PlatformScope,
+    TenantScope,
+    current_scope,
+    current_tenant,
+)
 from temporal_tenancy.postgres._statement_guard import UNREADABLE, refusal
-from temporal_tenancy.postgres.database_errors import values_withheld, withhold_values
+from temporal_tenancy.postgres._transaction_stamp import TransactionStamp
+from temporal_tenancy.postgres.database_errors import (
+    TransactionTimeout,
+    values_withheld,
+    withhold_values,
+)
 
 if TYPE_CHECKING:
     from psycopg.abc import QueryNoTemplate  # since psycopg 3.3
@@ -28,15 +41,47 @@ if TYPE_CHECKING:
 Row = TypeVar("Row", covariant=True)
 
 
+# Whether the commit is a session's last: its connection then returns to the pool.
+_is_last: Final[ContextVar[bool]] = ContextVar("temporal_tenancy_is_last_commit", default=False)
+
+
+@contextmanager
+def last_commit() -> Iterator[None]:
+    """Says of the block's commit that the connection returns to the pool after it."""
+    token = _is_last.set(True)
+    try:
+        yield
+    finally:
+        _is_last.reset(token)
+
+
 class GuardedConnection(psycopg.AsyncConnection[Any]):
-    """A connection whose errors contain no values of rows."""
+    """A connection that asks whose the running code is, and whose errors contain no rows' values.
+
+    Until `guard()` everything may be sent: the pool makes its connections outside a scope.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # the driver's arguments
         super().__init__(*args, **options)
         self.cursor_factory = GuardedCursor
         self.server_cursor_factory = GuardedServerCursor
-        self._with_commit: str | None = None
+        self._resetting: str | None = None
         self._row_with_commit: tuple[str, ...] | None = None
+        self._is_own = True  # what is sent is the library's own
+
+    def guard(self, resetting: str) -> None:
+        """Begins to check what is sent; `resetting` goes with the last commit of a session."""
+        self._resetting = resetting
+        self._is_own = False
+
+    @contextmanager
+    def own_statements(self) -> Iterator[None]:
+        """Lets the block send the statements that begin and reset a transaction."""
+        before, self._is_own = self._is_own, True
+        try:
+            yield
+        finally:
+            self._is_own = before
 
     def beginning(self) -> str:
         """Returns the statement that begins a transaction of the connection's characteristics."""
@@ -49,13 +94,6 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         if self.deferrable is not None:
             parts.append("deferrable" if self.deferrable else "not deferrable")
         return " ".join(parts)
-
-    def send_with_commit(self, message: str) -> None:
-        """Sends `message` with the next commit, which saves a round trip.
-
-        Its statements run after the commit, outside its transaction, and not where that fails.
-        """
-        self._with_commit = message
 
     def take_row_with_commit(self) -> tuple[str, ...] | None:
         """Returns the row of the first statement that the last commit sent with it, once.
@@ -70,16 +108,32 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         self._row_with_commit = None
 
     async def commit(self) -> None:
-        """Commits, and sends what `send_with_commit` has left with it."""
-        message, self._with_commit = self._with_commit, None
+        """Commits; at the end of a session, with the message that resets the connection.
+
+        A commit that the running code may not ask for is a rollback, and raises.
+        """
+        if not self._is_own:
+            try:
+                self.require_committer()
+            except (TenancyError, TransactionTimeout):
+                await self.rollback()
+                raise
         if (
-            message is None
-            or self.info.transaction_status == TransactionStatus.IDLE
+            self._resetting is None
+            or not _is_last.get()
+            or self.pgconn.transaction_status == TransactionStatus.IDLE
             or self.pgconn.pipeline_status != PipelineStatus.OFF
             or getattr(self, "_num_transactions", False)  # the driver refuses a commit in its own
         ):
             await super().commit()
             return
+        await self.commit_and_send(self._resetting)
+
+    async def commit_and_send(self, message: str) -> None:
+        """Commits, and sends `message` with it, which saves a round trip.
+
+        Its statements run after the commit, outside its transaction, and not where that fails.
+        """
         async with self.lock:
             sent = f"commit; {message}".encode()
             committed, *others = await self.wait(_results(self.pgconn, sent))
@@ -91,28 +145,49 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
             self._row_with_commit = tuple((each or b"").decode("utf-8") for each in values)
 
     def check(self, statement: str, *, placeholders: bool) -> None:
-        """Raises if `statement` may not be sent on this connection; here all may.
+        """Raises if the running code may not send `statement` on this connection.
 
         `placeholders` tells whether the driver replaces placeholders in it.
         """
+        if not self._is_own:
+            self.require_sender()
+
+    def require_sender(self) -> None:
+        """Raises unless the running code may send statements."""
+        raise NotImplementedError
+
+    def require_committer(self) -> None:
+        """Raises unless the running code may commit."""
+        raise NotImplementedError
+
+    def answered(self) -> None:
+        """Notes that a statement has ended well."""
+
+
+class PlatformConnection(GuardedConnection):
+    """A connection of the control plane: for code in a platform scope alone."""
+
+    def require_sender(self) -> None:
+        scope = current_scope()
+        if isinstance(scope, PlatformScope):
+            return
+        where = f"in the scope of {scope}" if isinstance(scope, TenantScope) else "without a scope"
+        raise ScopeMissing(
+            f"the control plane needs a platform scope, but this code runs {where}. "
+            "Use platform_session(reason)."
+        )
+
+    def require_committer(self) -> None:
+        self.require_sender()
 
 
 class TenantConnection(GuardedConnection):
-    """A connection that also refuses SQL that could change its tenant or its limits."""
+    """A connection for one tenant's transactions; it refuses SQL that could change its tenant."""
 
     def __init__(self, *args: Any, **options: Any) -> None:  # the driver's arguments
         super().__init__(*args, **options)
-        self._unguarded = False
+        self.stamp: TransactionStamp | None = None  # of the transaction that is under way
         self.is_last_wanted = False
-
-    @contextmanager
-    def own_statements(self) -> Iterator[None]:
-        """Lets the block send the statements that set and reset the tenant."""
-        before, self._unguarded = self._unguarded, True
-        try:
-            yield
-        finally:
-            self._unguarded = before
 
     @contextmanager
     def last_result(self) -> Iterator[None]:
@@ -124,10 +199,55 @@ class TenantConnection(GuardedConnection):
             self.is_last_wanted = False
 
     def check(self, statement: str, *, placeholders: bool) -> None:
-        """Raises `StatementRefused` before anything is sent."""
-        reason = None if self._unguarded else refusal(statement, placeholders=placeholders)
-        if reason is not None:
-            raise StatementRefused(reason)
+        """Raises before anything is sent, `StatementRefused` for what could change the tenant."""
+        super().check(statement, placeholders=placeholders)
+        if not self._is_own:
+            reason = refusal(statement, placeholders=placeholders)
+            if reason is not None:
+                raise StatementRefused(reason)
+        if self.stamp is not None:
+            self.stamp.times.send()
+
+    def require_sender(self) -> None:
+        stamp = self.stamp
+        # A COMMIT sent as SQL ends the transaction and clears the setting, and the ORM does not
+        # notice.
+        if stamp is None or self.pgconn.transaction_status == TransactionStatus.IDLE:
+            raise ScopeMissing(
+                f"this transaction was not begun for tenant {current_tenant()}. Use "
+                "tenant_session(), and call its commit() and rollback() rather than SQL."
+            )
+        stamp.require_tenant()
+
+    def require_committer(self) -> None:
+        if self.stamp is None:
+            current_tenant()
+        else:
+            self.stamp.require_tenant_at_commit()
+
+    def answered(self) -> None:
+        if self.stamp is not None:
+            self.stamp.times.answer()
+
+    async def commit(self) -> None:
+        try:
+            await super().commit()
+        finally:
+            self._end()
+
+    async def rollback(self) -> None:
+        try:
+            await super().rollback()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Forgets the transaction, unless it goes on: the driver may have refused to end it.
+
+        Of a lost connection the times are needed, to tell which limit ended it.
+        """
+        if self.pgconn.transaction_status == TransactionStatus.IDLE:
+            self.stamp = None
 
 
 class _Guarded(psycopg.AsyncCursor[Row]):
@@ -151,6 +271,13 @@ class _Guarded(psycopg.AsyncCursor[Row]):
             connection.forget_row_with_commit()
             connection.check(statement, placeholders=params is not None)
         return checked
+
+    def _answered(self) -> psycopg.AsyncConnection[Any]:
+        """Notes that the statement has ended well; returns the connection."""
+        connection = self._conn
+        if isinstance(connection, GuardedConnection):
+            connection.answered()
+        return connection
 
     async def fetchone(self) -> Row | None:
         try:
@@ -202,14 +329,14 @@ class GuardedCursor(_Guarded[Row]):
         sent = self._checked(query, params)
         try:
             await super().execute(sent, params, prepare=prepare, binary=binary)
-            connection = self._conn
-            if isinstance(connection, TenantConnection) and connection.is_last_wanted:
-                while self.nextset():
-                    pass
-            return self
         except psycopg.Error as error:
             withhold_values(error)
             raise
+        connection = self._answered()
+        if isinstance(connection, TenantConnection) and connection.is_last_wanted:
+            while self.nextset():
+                pass
+        return self
 
     async def executemany(
         self, query: Query, params_seq: Iterable[Params], *, returning: bool = False
@@ -217,6 +344,7 @@ class GuardedCursor(_Guarded[Row]):
         sent = self._checked(query, ())
         with values_withheld():
             await super().executemany(sent, params_seq, returning=returning)
+        self._answered()
 
     async def stream(
         self,
@@ -230,6 +358,7 @@ class GuardedCursor(_Guarded[Row]):
         with values_withheld():
             async for row in super().stream(sent, params, binary=binary, size=size):
                 yield row
+        self._answered()
 
     @asynccontextmanager
     async def copy(
@@ -243,6 +372,7 @@ class GuardedCursor(_Guarded[Row]):
         with values_withheld():
             async with super().copy(sent, params, writer=writer) as copy:
                 yield copy
+        self._answered()
 
 
 class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
@@ -258,10 +388,12 @@ class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
     ) -> GuardedServerCursor[Row]:
         sent = self._checked(query, params)
         try:
-            return await super().execute(sent, params, binary=binary, **options)
+            await super().execute(sent, params, binary=binary, **options)
         except psycopg.Error as error:
             withhold_values(error)
             raise
+        self._answered()
+        return self
 
 
 def _results(connection: PGconn, message: bytes) -> PQGen[list[PGresult]]:

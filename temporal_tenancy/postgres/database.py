@@ -35,14 +35,14 @@ from temporal_tenancy.core.spelling import spelled
 from temporal_tenancy.core.stores import Isolation, StoreDirectory
 from temporal_tenancy.postgres._awaited_session import AwaitedSession
 from temporal_tenancy.postgres._connection_cap import ConnectionCap
-from temporal_tenancy.postgres._connection_guard import (
-    guard_platform_engine,
-    guard_tenant_engine,
-    last_commit,
-)
+from temporal_tenancy.postgres._connection_guard import guard_engine
 from temporal_tenancy.postgres._connection_shares import ConnectionShares
 from temporal_tenancy.postgres._engines import make_engine, pool_of, shares_of
-from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
+from temporal_tenancy.postgres._guarded_connection import (
+    PlatformConnection,
+    TenantConnection,
+    last_commit,
+)
 from temporal_tenancy.postgres._servers import Server
 from temporal_tenancy.postgres._shared_only import SharedOnly
 from temporal_tenancy.postgres._store_engines import StoreEngines
@@ -155,10 +155,10 @@ class Database:
                 database_url(platform_url),
                 ConnectionShares(replace(PLATFORM_POOL, size=platform_pool_size)),
                 application_name,
-                GuardedConnection,
+                PlatformConnection,
             )
             use_schema(self._platform.sync_engine, schema)
-            guard_platform_engine(self._platform.sync_engine)
+            guard_engine(self._platform.sync_engine)
         if callable(stores):
             stores = stores(self)
         self._stores = None if stores is None else StoreEngines(stores, self._tenants)
@@ -171,7 +171,7 @@ class Database:
             url, self._shares, self._application_name, TenantConnection, self._cap, server
         )
         use_schema(engine.sync_engine, self._schema)
-        guard_tenant_engine(engine.sync_engine)
+        guard_engine(engine.sync_engine)
         return engine
 
     @property

@@ -31,20 +31,30 @@ async def test_a_pooler_in_statement_mode_is_told_with_what_to_change(
     )
 
 
-@pytest.mark.parametrize("resets", [True, False])
-async def test_what_a_session_leaves_ends_with_its_transaction_if_the_pooler_resets_connections(
-    postgres: EmbeddedPostgres, database_urls: DatabaseUrls, tmp_path: Path, resets: bool
+@pytest.mark.parametrize(
+    ("resets", "on_the_way", "is_left"),
+    [(True, False, False), (True, True, False), (False, False, False), (False, True, True)],
+)
+async def test_what_a_session_leaves_ends_with_its_commit_or_if_the_pooler_resets_connections(
+    postgres: EmbeddedPostgres,
+    database_urls: DatabaseUrls,
+    tmp_path: Path,
+    resets: bool,
+    on_the_way: bool,
+    is_left: bool,
 ) -> None:
+    """The last commit resets its connection; after another one, the pooler's other one is reset."""
     with running_pgbouncer(tmp_path, postgres, resets=resets, connections=2) as pooler:
         database = Database(tenant_url=pooler.urls(database_urls).tenant)
         with within(database, "acme"):
             [usual] = await paths_of_both()
             async with tenant_session() as session:
                 await send_unchecked(session, "set search_path to elsewhere")
-            # When it returned to the library's pool, the other connection was asked what was left.
+                if on_the_way:
+                    await session.commit()
             seen = await paths_of_both()
         await database.dispose()
-    assert seen == ({usual} if resets else {usual, "elsewhere"})
+    assert seen == ({usual, "elsewhere"} if is_left else {usual})
 
 
 async def paths_of_both() -> set[str]:

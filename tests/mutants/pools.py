@@ -7,6 +7,7 @@ import re
 from collections import deque
 from typing import Any, Final
 
+from psycopg import AsyncConnection
 from sqlalchemy import text
 
 from temporal_tenancy.postgres import (
@@ -82,7 +83,11 @@ def _limit_alike_in_all_plans() -> None:
 
 
 def _take_a_commit_for_a_reset() -> None:
-    replace(GuardedConnection, "send_with_commit", lambda connection, message: None)
+    replace(
+        GuardedConnection,
+        "commit_and_send",
+        lambda connection, message: AsyncConnection.commit(connection),
+    )
     clean = ("false", "false", '"$user", public')
     replace(GuardedConnection, "take_row_with_commit", lambda connection: clean)
 

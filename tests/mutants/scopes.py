@@ -9,8 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core import scope, scoped_value
 from temporal_tenancy.fastapi import _installing as installing
-from temporal_tenancy.postgres import _connection_guard as connection_guard
 from temporal_tenancy.postgres import database, sql_directory
+from temporal_tenancy.postgres._guarded_connection import (
+    PlatformConnection,
+    TenantConnection,
+)
 from temporal_tenancy.sdk.interceptors import _activity_inbound as activity_inbound
 from tests.mutants.mutant import Mutant, replace
 
@@ -134,13 +137,22 @@ SCOPE_FAULTS: Final = [
             f"{SESSIONS}::"
             "test_a_tenants_session_that_is_open_behind_its_scope_neither_asks_nor_commits",
         ),
-        seed=lambda: replace(connection_guard, "_require_tenant_at_commit", lambda given: None),
+        seed=lambda: replace(TenantConnection, "require_committer", lambda connection: None),
+    ),
+    Mutant(
+        "statement-behind-the-scope",
+        "a tenant's connection takes statements of any scope, and of none",
+        (
+            f"{SESSIONS}::"
+            "test_a_tenants_session_that_is_open_behind_its_scope_neither_asks_nor_commits",
+        ),
+        seed=lambda: replace(TenantConnection, "require_sender", lambda connection: None),
     ),
     Mutant(
         "platforms-commit-behind-the-scope",
         "the platform's writes are committed after their scope has ended",
         (f"{SESSIONS}::test_the_platforms_session_that_is_open_behind_its_scope_does_neither",),
-        seed=lambda: replace(connection_guard, "_require_platform_at_commit", lambda given: None),
+        seed=lambda: replace(PlatformConnection, "require_committer", lambda connection: None),
     ),
     Mutant(
         "session-begun-again",

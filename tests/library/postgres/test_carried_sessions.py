@@ -23,7 +23,7 @@ from temporal_tenancy.postgres.database import (
     use_database,
 )
 from tests.fixtures.log_lines import LogLines
-from tests.fixtures.postgres import within
+from tests.fixtures.postgres import driver_of, within
 from tests.fixtures.tables.models import DailyUsage
 from tests.isolation.leak_hunt.carried_scopes import in_another_context
 
@@ -78,6 +78,20 @@ async def commit_its_connection(session: AsyncSession) -> None:
     await (await session.connection()).commit()
 
 
+async def commit_its_driver(session: AsyncSession) -> None:
+    await (await driver_of(session)).commit()
+
+
+async def read_by_its_driver(session: AsyncSession) -> None:
+    await (await driver_of(session)).execute("select 1")
+
+
+async def copy_by_its_driver(session: AsyncSession) -> None:
+    cursor = (await driver_of(session)).cursor()
+    async with cursor.copy("copy daily_usage (day) from stdin") as copy:
+        await copy.write_row((DAY,))
+
+
 async def nothing(session: AsyncSession) -> None:
     pass
 
@@ -90,6 +104,9 @@ async def nothing(session: AsyncSession) -> None:
         (put, nothing),  # the block commits at its end
         (put, commit),
         (put, commit_its_connection),
+        (put, commit_its_driver),
+        (put, read_by_its_driver),
+        (put, copy_by_its_driver),
         (add, nothing),  # the commit flushes
     ],
 )

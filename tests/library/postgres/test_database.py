@@ -39,6 +39,7 @@ from temporal_tenancy.core.errors import (
     TenantMismatch,
 )
 from temporal_tenancy.core.scope import PlatformScope, TenantScope, current_scope, enter
+from temporal_tenancy.postgres._guarded_connection import TenantConnection
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import (
     Database,
@@ -469,9 +470,10 @@ async def test_a_connection_that_is_still_in_a_transaction_is_thrown_away(
     database: Database, log_lines: LogLines
 ) -> None:
     async with database.tenant_engine.connect() as connection:
-        raw = await connection.get_raw_connection()
-        assert raw.driver_connection is not None
-        await raw.driver_connection.execute("select 1")
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, TenantConnection)
+        with driver.own_statements():
+            await driver.execute("select 1")
     assert log_lines.one("database.connection_discarded")["left_behind"] == ["transaction"]
 
 

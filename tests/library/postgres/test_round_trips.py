@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from psycopg import AsyncConnection
@@ -31,6 +31,8 @@ CHARACTERISTICS = text("""
         current_setting('transaction_isolation'), current_setting('transaction_read_only'),
         current_setting('transaction_deferrable')
 """)
+
+commit_and_send: Final = GuardedConnection.commit_and_send
 
 
 @contextmanager
@@ -162,7 +164,7 @@ async def test_what_fails_after_the_commit_does_not_fail_the_commit(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The connection is reset in a message of its own then."""
-    monkeypatch.setattr(GuardedConnection, "send_with_commit", with_a_mistake)
+    monkeypatch.setattr(GuardedConnection, "commit_and_send", with_a_mistake)
     with within(database, "ua"):
         async with tenant_session() as session:
             driver = await driver_of(session)
@@ -177,8 +179,8 @@ async def test_what_fails_after_the_commit_does_not_fail_the_commit(
     assert "discard temp" in reset[0]
 
 
-def with_a_mistake(connection: GuardedConnection, message: str) -> None:
-    connection._with_commit = f"select 1; select 1/0; {message}"
+async def with_a_mistake(connection: GuardedConnection, message: str) -> None:
+    await commit_and_send(connection, f"select 1; select 1/0; {message}")
 
 
 async def test_the_row_of_what_was_sent_with_a_commit_is_worth_nothing_after_more(
@@ -193,8 +195,7 @@ async def test_the_row_of_what_was_sent_with_a_commit_is_worth_nothing_after_mor
             ("select 'a'", "select 1"),
         ):
             await driver.execute("select 1")
-            driver.send_with_commit(message)
-            await driver.commit()
+            await driver.commit_and_send(message)
             if after:
                 await driver.execute(after)
                 await driver.rollback()

@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.core.errors import ConfigurationError
 from temporal_tenancy.core.scope import TenantScope, enter
-from temporal_tenancy.postgres import _connection_guard, open_transactions
+from temporal_tenancy.postgres import open_transactions
+from temporal_tenancy.postgres._guarded_connection import TenantConnection
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import (
     Database,
@@ -247,13 +248,13 @@ async def test_a_limit_is_named_although_the_servers_words_are_lost(
     async def work() -> None:
         async with tenant_session() as session:
             await session.execute(text("select 1"))
-            connection = await session.connection()
-            times = connection.info[_connection_guard._STAMP].times
+            driver = (await (await session.connection()).get_raw_connection()).driver_connection
+            assert isinstance(driver, TenantConnection)
+            assert driver.stamp is not None
             for moment in earlier:
+                times = driver.stamp.times
                 setattr(times, moment, getattr(times, moment) - HOUR)
-            raw = await connection.get_raw_connection()
-            assert isinstance(raw.driver_connection, psycopg.AsyncConnection)
-            cut_connection(raw.driver_connection)
+            cut_connection(driver)
             if goes_on == "with a statement":
                 await session.execute(text("select 1"))
 
