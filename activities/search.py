@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, Field
-from sqlalchemy import delete, func, select, text, true, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.limits import LARGE
@@ -17,7 +16,7 @@ from saas.database.contacts import Contact
 from saas.database.search import SearchDocument
 from saas.database.tables import Document
 from temporal_tenancy import TenantInput, current_tenant, tenant_activity, tenant_session
-from temporal_tenancy.outbox import current_event_id, enqueue_many, once
+from temporal_tenancy.outbox import current_event_ids, enqueue_many, once, once_each
 
 JOB: Final = "search.index"
 BODY_MAX_CHARACTERS: Final = 100_000  # PostgreSQL's limit is a megabyte of lexemes
@@ -56,6 +55,15 @@ class Text(NamedTuple):
     body: str
 
 
+class Texts(Protocol):
+    """Reads the texts of the items that there are, by their ref."""
+
+    async def __call__(
+        self, session: AsyncSession, refs: Sequence[str], *, lock: bool
+    ) -> dict[str, Text]:
+        """Returns the texts; `lock` keeps the items as they are until the transaction ends."""
+
+
 async def ask_for_index(kind: Kind, ref: str, *, version: str) -> None:
     """Requests that an item be indexed, in the transaction that changes it.
 
@@ -85,41 +93,53 @@ async def ask_for_changed_contacts(at: datetime, *, version: str) -> None:
 async def is_known(session: AsyncSession, kind: Kind, ref: str) -> bool:
     """Returns whether the tenant has the item, or still has a search entry of it."""
     entry = select(SearchDocument.ref).where(SearchDocument.kind == kind, SearchDocument.ref == ref)
-    return await _SOURCES[kind](session, ref) is not None or await session.scalar(entry) is not None
+    found = await _TEXTS[kind](session, [ref], lock=False)
+    return bool(found) or await session.scalar(entry) is not None
 
 
 @tenant_activity
 async def index_document(request: IndexDocument) -> None:
-    """Updates the search entry of an item, or deletes it if the item is gone.
+    """Updates the search entry of an item, or deletes it if the item is gone."""
+    await index_documents([request])
+
+
+async def index_documents(requests: list[IndexDocument]) -> None:
+    """Updates the search entries of several items in one transaction.
 
     Each message is processed once. Two messages about one item take turns, and each reads the
     item's current state, so that the entry ends up right in whatever order they arrive.
     """
-    changed_at = _changed_at(request)
-    async with tenant_session(limits=None if changed_at is None else LARGE) as session:
-        if not await once(session, JOB, current_event_id()):
-            return
-        if changed_at is not None:
-            await _index_changed(session, changed_at)
-            return
-        await _take_turn(session, request)
-        found = await _SOURCES[request.kind](session, request.ref)
-        if found is None:
-            await session.execute(
-                delete(SearchDocument).where(
-                    SearchDocument.kind == request.kind, SearchDocument.ref == request.ref
-                )
-            )
-            return
-        entry = {"title": found.title, "body": found.body[:BODY_MAX_CHARACTERS]}
-        await session.execute(
-            insert(SearchDocument)
-            .values(kind=request.kind, ref=request.ref, **entry)
-            .on_conflict_do_update(
-                index_elements=["tenant_id", "kind", "ref"],
-                set_={**entry, "indexed_at": func.now()},
-            )
-        )
+    changes: dict[str, datetime] = {}  # by event; each is a transaction of its own, and a long one
+    items: dict[str, IndexDocument] = {}
+    for event_id, request in zip(current_event_ids(), requests, strict=True):
+        changed_at = _changed_at(request)
+        if changed_at is None:
+            items[event_id] = request
+        else:
+            changes[event_id] = changed_at
+    if items:
+        async with tenant_session() as session:
+            new = await once_each(session, JOB, list(items))
+            await _index_items(session, [items[event_id] for event_id in new])
+    for event_id, changed_at in changes.items():
+        async with tenant_session(limits=LARGE) as session:
+            if await once(session, JOB, event_id):
+                await _index_changed(session, changed_at)
+
+
+async def _index_items(session: AsyncSession, requests: Sequence[IndexDocument]) -> None:
+    refs: dict[Kind, set[str]] = {}
+    for request in requests:
+        contact = _uuid(request.ref) if request.kind == "contact" else None
+        # An id can be spelled in several ways.
+        refs.setdefault(request.kind, set()).add(str(contact or request.ref))
+    await _take_turns(session, refs)
+    for kind, of_kind in refs.items():
+        texts = await _TEXTS[kind](session, list(of_kind), lock=False)
+        await _write(session, kind, texts)
+        if gone := of_kind - texts.keys():
+            entries = SearchDocument.kind == kind, SearchDocument.ref.in_(gone)
+            await session.execute(delete(SearchDocument).where(*entries))
 
 
 def _changed_at(request: IndexDocument) -> datetime | None:
@@ -175,7 +195,7 @@ async def index_page(request: IndexPage) -> IndexedPage:
     """
     async with tenant_session(limits=LARGE) as session:
         refs = await _REFS[request.kind](session, request.after)
-        texts = await _LOCKED[request.kind](session, refs)
+        texts = await _TEXTS[request.kind](session, refs, lock=True)
         await _write(session, request.kind, texts)
     more = len(refs) == PAGE_ITEMS
     return IndexedPage(items=len(texts), after=refs[-1] if more else None)
@@ -191,11 +211,12 @@ async def _contacts_after(session: AsyncSession, after: str | None) -> Sequence[
     return [str(each) for each in ids]
 
 
-async def _locked_contacts(session: AsyncSession, refs: Sequence[str]) -> dict[str, Text]:
+async def _contacts(session: AsyncSession, refs: Sequence[str], *, lock: bool) -> dict[str, Text]:
     # In the order of an import's statement, so that the two do not deadlock.
-    contacts = select(Contact).where(Contact.id.in_(map(UUID, refs))).order_by(Contact.email)
-    locked = await session.scalars(contacts.with_for_update(read=True))
-    return {str(each.id): _text_of(each) for each in locked}
+    known = [contact_id for ref in refs if (contact_id := _uuid(ref)) is not None]
+    contacts = select(Contact).where(Contact.id.in_(known)).order_by(Contact.email)
+    found = await session.scalars(contacts.with_for_update(read=True) if lock else contacts)
+    return {str(each.id): _text_of(each) for each in found}
 
 
 async def _documents_after(session: AsyncSession, after: str | None) -> Sequence[str]:
@@ -209,12 +230,12 @@ async def _documents_after(session: AsyncSession, after: str | None) -> Sequence
     return [f"{row.kind}/{row.key}" for row in rows]
 
 
-async def _locked_documents(session: AsyncSession, refs: Sequence[str]) -> dict[str, Text]:
+async def _documents(session: AsyncSession, refs: Sequence[str], *, lock: bool) -> dict[str, Text]:
     places = [ref.partition("/")[::2] for ref in refs]
     documents = select(Document).where(_PLACE.in_(places)).order_by(Document.kind, Document.key)
-    locked = await session.scalars(documents.with_for_update(read=True))
+    found = await session.scalars(documents.with_for_update(read=True) if lock else documents)
     return {
-        f"{each.kind}/{each.key}": _text_in(each.kind, each.key, each.content) for each in locked
+        f"{each.kind}/{each.key}": _text_in(each.kind, each.key, each.content) for each in found
     }
 
 
@@ -223,29 +244,34 @@ _REFS: Final[dict[Kind, Callable[[AsyncSession, str | None], Awaitable[Sequence[
     "contact": _contacts_after,
     "document": _documents_after,
 }
-_LOCKED: Final[dict[Kind, Callable[[AsyncSession, Sequence[str]], Awaitable[dict[str, Text]]]]] = {
-    "contact": _locked_contacts,
-    "document": _locked_documents,
-}
+_TEXTS: Final[dict[Kind, Texts]] = {"contact": _contacts, "document": _documents}
 
 
-async def _take_turn(session: AsyncSession, request: IndexDocument) -> None:
-    """Locks the item's entry until the transaction ends; creates an empty one if needed."""
-    entry = insert(SearchDocument).values(kind=request.kind, ref=request.ref, title="", body="")
-    await session.execute(
-        entry.on_conflict_do_update(
-            index_elements=["tenant_id", "kind", "ref"], set_={"kind": entry.excluded.kind}
-        )
-    )
+_TAKE_TURNS: Final = text("""
+    insert into search_documents (tenant_id, kind, ref, title, body)
+    select :tenant, kind, ref, '', ''
+      from unnest(cast(:kinds as text[]), cast(:refs as text[])) as given (kind, ref)
+     order by kind, ref
+    on conflict (tenant_id, kind, ref) do update set kind = excluded.kind
+""")
 
 
-async def _contact(session: AsyncSession, ref: str) -> Text | None:
+async def _take_turns(session: AsyncSession, refs: Mapping[Kind, Iterable[str]]) -> None:
+    """Locks the items' entries until the transaction ends; creates empty ones if needed."""
+    items = [(kind, ref) for kind, of_kind in refs.items() for ref in of_kind]
+    values = {
+        "tenant": current_tenant(),
+        "kinds": [kind for kind, _ in items],
+        "refs": [ref for _, ref in items],
+    }
+    await session.execute(_TAKE_TURNS, values)
+
+
+def _uuid(ref: str) -> UUID | None:
     try:
-        contact_id = UUID(ref)
+        return UUID(ref)
     except ValueError:
         return None
-    contact = await session.scalar(select(Contact).where(Contact.id == contact_id))
-    return None if contact is None else _text_of(contact)
 
 
 def _text_of(contact: Contact) -> Text:
@@ -254,14 +280,6 @@ def _text_of(contact: Contact) -> Text:
         title=contact.name or contact.email,
         body=" ".join([*filter(None, known), *_words(contact.attributes)]),
     )
-
-
-async def _document(session: AsyncSession, ref: str) -> Text | None:
-    kind, _, key = ref.partition("/")
-    content = await session.scalar(
-        select(Document.content).where(Document.kind == kind, Document.key == key)
-    )
-    return None if content is None else _text_in(kind, key, content)
 
 
 def _text_in(kind: str, key: str, content: dict[str, Any]) -> Text:
@@ -278,12 +296,6 @@ def _title(kind: str, key: str, content: dict[str, Any]) -> str:
         case "report.requested", {"kind": str(what), "parameters": {"first": first, "last": last}}:
             return f"Report: {what.replace('.', ' ').replace('_', ' ')}, {first} to {last}"
     return f"{kind} {key}"
-
-
-_SOURCES: Final[dict[Kind, Callable[[AsyncSession, str], Awaitable[Text | None]]]] = {
-    "contact": _contact,
-    "document": _document,
-}
 
 
 def _words(value: Any) -> Iterator[str]:  # JSON

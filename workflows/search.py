@@ -8,14 +8,27 @@ from typing import Annotated
 from pydantic import BaseModel
 from temporalio import workflow
 
-from activities.search import JOB, IndexDocument, IndexPage, Kind, index_document, index_page
+from activities.search import (
+    JOB,
+    IndexDocument,
+    IndexPage,
+    Kind,
+    index_document,
+    index_documents,
+    index_page,
+)
 from saas.queues import Queue
 from temporal_tenancy import Coalesce, JobPriority, TenantInput, tenant_job
 from temporal_tenancy.core import Internal, number
 from workflows.retries import DATABASE_RETRIES
 
 
-@tenant_job(JOB, queue=Queue.BULK, priority=JobPriority.LOW, coalesce=Coalesce(100, index_document))
+@tenant_job(
+    JOB,
+    queue=Queue.BULK,
+    priority=JobPriority.LOW,
+    coalesce=Coalesce(100, index_documents, together=True),
+)
 class IndexForSearch:
     """Updates the search entry of a contact or document."""
 

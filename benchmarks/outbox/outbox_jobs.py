@@ -13,6 +13,7 @@ from benchmarks.outbox.outbox_effects import (
     SMALL_QUEUE,
     Noted,
     Worked,
+    add_entries,
     add_entry,
     analyse,
     pay,
@@ -29,6 +30,30 @@ class Small:
     async def run(self, job: Noted) -> None:
         """Adds the row."""
         await workflow.execute_activity(add_entry, job, start_to_close_timeout=TIMEOUT)
+
+
+@tenant_job(
+    "bench.together", queue=SMALL_QUEUE, coalesce=Coalesce(100, add_entries, together=True)
+)
+class Together:
+    """Adds one row; up to a hundred of them in one transaction."""
+
+    @workflow.run
+    async def run(self, job: Noted) -> None:
+        """Adds the row."""
+        await workflow.execute_activity(add_entries, [job], start_to_close_timeout=TIMEOUT)
+
+
+@tenant_job(
+    "bench.together_20", queue=SMALL_QUEUE, coalesce=Coalesce(20, add_entries, together=True)
+)
+class Together20:
+    """Adds one row; up to twenty of them in one transaction."""
+
+    @workflow.run
+    async def run(self, job: Noted) -> None:
+        """Adds the row."""
+        await workflow.execute_activity(add_entries, [job], start_to_close_timeout=TIMEOUT)
 
 
 @tenant_job("bench.started", queue=SMALL_QUEUE)
@@ -70,5 +95,5 @@ class Analytics:
         await workflow.execute_activity(analyse, job, start_to_close_timeout=TIMEOUT)
 
 
-OUTBOX_JOBS = [Small, Started, Payment, PaymentInLine, Analytics]
-OUTBOX_ACTIVITIES: Sequence[Callable[..., Any]] = [add_entry, pay, analyse]
+OUTBOX_JOBS = [Small, Together, Together20, Started, Payment, PaymentInLine, Analytics]
+OUTBOX_ACTIVITIES: Sequence[Callable[..., Any]] = [add_entry, add_entries, pay, analyse]

@@ -49,11 +49,18 @@ class Coalesce:
     Up to `limit` messages become one workflow with one activity, which calls `handler` once per
     message, with up to `parallel` calls at a time. `handler` is an async tenant activity that takes
     the job's input and does the work of one message.
+
+    With `together`, it takes a list of inputs and does the work of all of them, in one transaction;
+    `current_event_ids()` has their events in the same order. A call that fails is repeated with
+    each half of its messages, until those that cannot be handled stand alone. So the handler must
+    undo what it did when it raises, as a `tenant_session()` does. A message of which an attempt has
+    failed is handled alone from then on.
     """
 
     limit: int  # messages per workflow, at least 1
-    handler: Callable[[Any], Awaitable[Any]]  # takes the job's input
+    handler: Callable[[Any], Awaitable[Any]]  # takes the job's input, or a list of them
     parallel: int = 10  # concurrent calls of the handler, at least 1
+    together: bool = False  # whether the handler takes a list
 
 
 @dataclass(frozen=True)
@@ -201,10 +208,12 @@ class Job:
         parameters = inspect.signature(coalesce.handler).parameters
         hints = get_type_hints(coalesce.handler)
         accepted = [hints.get(name) for name in parameters]
-        if not inspect.iscoroutinefunction(inspect.unwrap(coalesce.handler)) or accepted != [model]:
+        taken: Any = list[model] if coalesce.together else model  # type: ignore[valid-type]
+        name = f"list[{model.__name__}]" if coalesce.together else model.__name__
+        if not inspect.iscoroutinefunction(inspect.unwrap(coalesce.handler)) or accepted != [taken]:
             raise ConfigurationError(
-                f"{what} must be async and take exactly one argument, annotated with "
-                f"{model.__name__}, the input of the job."
+                f"{what} must be async and take exactly one argument, annotated with {name}: "
+                f"{'inputs' if coalesce.together else 'the input'} of the job."
             )
 
     def _check_model(self, model: type[BaseModel]) -> None:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Final
 from temporal_tenancy.core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from temporal_tenancy.outbox._events import current_event_id, once
+    from temporal_tenancy.outbox._events import (
+        current_event_id,
+        current_event_ids,
+        once,
+        once_each,
+    )
     from temporal_tenancy.outbox._feature import outbox
     from temporal_tenancy.outbox._raw_requests import enqueue_in, enqueue_many_in, once_in
     from temporal_tenancy.outbox._requests import (
@@ -66,12 +71,14 @@ __all__ = [
     "Waiting",
     "cancel",
     "current_event_id",
+    "current_event_ids",
     "enqueue",
     "enqueue_in",
     "enqueue_many",
     "enqueue_many_in",
     "enqueue_or_find",
     "once",
+    "once_each",
     "once_in",
     "outbox",
     "request_job",
@@ -102,12 +109,14 @@ _WHERE: Final = {
     "Waiting": "waiting",
     "cancel": "waiting",
     "current_event_id": "_events",
+    "current_event_ids": "_events",
     "enqueue": "enqueueing",
     "enqueue_in": "_raw_requests",
     "enqueue_many": "enqueueing",
     "enqueue_many_in": "_raw_requests",
     "enqueue_or_find": "enqueueing",
     "once": "_events",
+    "once_each": "_events",
     "once_in": "_raw_requests",
     "outbox": "_feature",
     "request_job": "_requests",

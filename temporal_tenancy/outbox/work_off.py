@@ -1,13 +1,16 @@
 """Handles several messages of one tenant and one job in one workflow.
 
 A small job costs less than its own workflow would. Here a hundred of them share one workflow and
-one activity, while each message keeps its own outcome, attempts, key and dead letter.
+one activity, and one call of a handler that takes them together, while each message keeps its own
+outcome, attempts, key and dead letter.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -19,17 +22,22 @@ from temporalio.common import RetryPolicy
 from temporal_tenancy.core.activities import tenant_activity
 from temporal_tenancy.core.errors import InvalidPayload, TenancyError
 from temporal_tenancy.core.inputs import TenantJobInput, read_input
-from temporal_tenancy.core.jobs import Job, job_of, registry, tenant_job
+from temporal_tenancy.core.jobs import Coalesce, Job, job_of, registry, tenant_job
 from temporal_tenancy.core.payloads import read_message
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox import _working as working
-from temporal_tenancy.outbox._events import use_event_id
+from temporal_tenancy.outbox._events import use_event_ids
 from temporal_tenancy.outbox.marks import Marks, failed
 from temporal_tenancy.outbox.relay.messages import Message
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.postgres.database import tenant_session
+from temporal_tenancy.postgres.database_errors import (
+    DatabaseUnreachable,
+    PoolExhausted,
+    PoolShareInUse,
+)
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 MARK_AT_ONCE: Final = 100  # marks written in one transaction
@@ -60,7 +68,7 @@ class WorkerLost(TenancyError):
 @tenant_activity
 @heartbeating()
 async def work_off_messages(batch: WorkOff) -> WorkedOff:
-    """Calls the job's handler for each message, several in parallel, and marks the outcomes.
+    """Calls the job's handler for the messages, and marks the outcomes.
 
     Skips messages that an earlier attempt has marked. After a first attempt that did not finish,
     the rest are handled one by one: each attempt is counted before it begins, and marked before the
@@ -72,47 +80,120 @@ async def work_off_messages(batch: WorkOff) -> WorkedOff:
     workflow_id = str(activity.info().workflow_id)
     async with tenant_session() as session:
         messages = await working.load(session, batch.message_ids, workflow_id)
-    one_by_one = activity.info().attempt > 1
-    marks = _MarkBuffer(workflow_id, limit=1 if one_by_one else MARK_AT_ONCE)
-    slots = asyncio.Semaphore(1 if one_by_one else job.coalesce.parallel)
-
-    async def work(message: Message) -> None:
-        async with slots:
-            if one_by_one:
-                async with tenant_session() as session:
-                    message = await working.begin_again(session, message, workflow_id)
-                if message.attempts > batch.retries.attempts:
-                    lost = WorkerLost(
-                        f"the worker died {number(message.attempts - 1, 'time')} handling it."
-                    )
-                    await marks.add(Marks(failed=[failed(message, lost, batch.retries)]))
-                    return
-            await marks.add(await _outcome(job, message, batch.retries))
-
-    await asyncio.gather(*map(work, messages))
-    await marks.write()
-    return marks.report
+    work = _Work(job, job.coalesce, batch.retries, workflow_id)
+    if activity.info().attempt > 1:
+        await work.do_one_by_one(messages)
+    elif job.coalesce.together:
+        await work.do_together(messages)
+    else:
+        await work.do_each(messages)
+    return work.marks.report
 
 
-async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
-    """Calls the job's handler for one message; returns the message's mark."""
-    assert job.coalesce is not None
-    what = f"the payload of {job.name}"
-    try:
+@dataclass(frozen=True)
+class _Taken:
+    """A message and the input in it."""
+
+    message: Message
+    input: BaseModel
+
+
+class _Work:
+    """An attempt to handle the messages of one job."""
+
+    def __init__(
+        self, job: Job, coalesce: Coalesce, retries: RetryLadder, workflow_id: str
+    ) -> None:
+        self.marks = _MarkBuffer(workflow_id)
+        self._job = job
+        self._coalesce = coalesce
+        self._retries = retries
+        self._workflow_id = workflow_id
+
+    async def do_each(self, messages: Sequence[Message]) -> None:
+        """Handles each message alone, several in parallel."""
+        slots = asyncio.Semaphore(self._coalesce.parallel)
+
+        async def do(message: Message) -> None:
+            async with slots:
+                await self.marks.add(await self._outcome(message))
+
+        await asyncio.gather(*map(do, messages))
+        await self.marks.write()
+
+    async def do_one_by_one(self, messages: Sequence[Message]) -> None:
+        """Handles each message alone, and counts each attempt before it begins."""
+        for message in messages:
+            async with tenant_session() as session:
+                message = await working.begin_again(session, message, self._workflow_id)
+            if message.attempts > self._retries.attempts:
+                lost = WorkerLost(
+                    f"the worker died {number(message.attempts - 1, 'time')} handling it."
+                )
+                await self.marks.add(Marks(failed=[failed(message, lost, self._retries)]))
+            else:
+                await self.marks.add(await self._outcome(message))
+            await self.marks.write()
+
+    async def do_together(self, messages: Sequence[Message]) -> None:
+        """Handles all messages in one call, but for those that have failed before.
+
+        A call that fails is made again for each half of its messages.
+        """
+        taken = []
+        for message in messages:
+            try:
+                if message.attempts <= 1:
+                    taken.append(self._read(message))
+            except Exception as error:  # one message's payload must not affect the others
+                await self.marks.add(self._failure(message, error))
+        parts = [taken] if taken else []
+        while parts:
+            part = parts.pop()
+            try:
+                await self._call(part)
+            except (DatabaseUnreachable, PoolExhausted, PoolShareInUse):
+                raise  # of no message: the activity is tried again
+            except Exception as error:
+                if len(part) == 1:
+                    await self.marks.add(self._failure(part[0].message, error))
+                else:
+                    parts += (part[len(part) // 2 :], part[: len(part) // 2])
+                    self._tell_halved(part, error)
+            else:
+                await self.marks.add(Marks(completed=[each.message for each in part]))
+            if parts:  # there may be many, and each takes as long as the first
+                await self.marks.write()
+        await self.do_each([message for message in messages if message.attempts > 1])
+
+    async def _outcome(self, message: Message) -> Marks:
+        """Calls the handler for one message; returns the message's mark."""
+        try:
+            await self._call([self._read(message)])
+        except Exception as error:  # one message's failure must not affect the others
+            return self._failure(message, error)
+        return Marks(completed=[message])
+
+    def _read(self, message: Message) -> _Taken:
+        what = f"the payload of {self._job.name}"
         values = read_message(message.payload, what=what)
         if not isinstance(values, dict):
             raise InvalidPayload(f"{what} must be a JSON object.")
         values["tenant_id"] = current_tenant()
-        job_input = read_input(job.input_model, values, what=what)
-        with use_event_id(message.key):
-            await job.coalesce.handler(job_input)
-    except Exception as error:  # one message's failure must not affect the others
-        failure = failed(message, error, retries)
+        return _Taken(message, read_input(self._job.input_model, values, what=what))
+
+    async def _call(self, part: Sequence[_Taken]) -> None:
+        inputs = [each.input for each in part]
+        with use_event_ids([each.message.key for each in part]):
+            await self._coalesce.handler(inputs if self._coalesce.together else inputs[0])
+
+    def _failure(self, message: Message, error: Exception) -> Marks:
+        failure = failed(message, error, self._retries)
         if failure.is_dead:
             log.warning(
                 "message.dead",
                 extra={
-                    "job": job.name,
+                    "job": self._job.name,
                     "message_id": str(message.id),
                     "attempt": message.attempts,
                     "error_type": type(error).__name__,
@@ -122,28 +203,36 @@ async def _outcome(job: Job, message: Message, retries: RetryLadder) -> Marks:
             log.warning(
                 "message.failed",
                 extra={
-                    "job": job.name,
+                    "job": self._job.name,
                     "message_id": str(message.id),
                     "attempt": message.attempts,
                     "error_type": type(error).__name__,
                 },
             )
         return Marks(failed=[failure])
-    return Marks(completed=[message])
+
+    def _tell_halved(self, part: Sequence[_Taken], error: Exception) -> None:
+        log.info(
+            "messages.halved",
+            extra={
+                "job": self._job.name,
+                "messages": len(part),
+                "error_type": type(error).__name__,
+            },
+        )
 
 
 class _MarkBuffer:
     """Collects marks, writes them in batches, and counts them."""
 
-    def __init__(self, workflow_id: str, *, limit: int) -> None:
+    def __init__(self, workflow_id: str) -> None:
         self.report = WorkedOff()
-        self._limit = limit
         self._holder = working.holder(workflow_id)
         self._marks = Marks()
 
     async def add(self, marks: Marks) -> None:
         self._marks.add(marks)
-        if len(self._marks) >= self._limit:
+        if len(self._marks) >= MARK_AT_ONCE:
             await self.write()
 
     async def write(self) -> None:

@@ -36,7 +36,7 @@ def _noticed(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., A
 
     @functools.wraps(method)
     def call(self: AwaitedSession, *args: Any, **keywords: Any) -> Any:
-        work = method(self, *args, **keywords)
+        work = getattr(super(AwaitedSession, self), method.__name__)(*args, **keywords)
         if sys._getframe(1).f_code.co_filename == _SQLALCHEMYS:
             return work  # another of the session's methods calls this one, and awaits it
         among = self.info.get(SESSION_UNFINISHED)

@@ -30,7 +30,7 @@ from temporal_tenancy.core.scope import (
     current_tenant,
     enter,
 )
-from temporal_tenancy.outbox._events import current_event_id, use_event_id
+from temporal_tenancy.outbox._events import current_event_id, use_event_ids
 from temporal_tenancy.postgres.database import Database, current_database, use_database
 from temporal_tenancy.testing import InMemoryDirectory, make_tenant
 from tests.fixtures.log_lines import LogLines
@@ -305,7 +305,7 @@ async def with_a_record() -> AsyncIterator[int]:
 
 
 def with_an_event() -> Iterator[int]:
-    with use_event_id("1"):
+    with use_event_ids(["1"]):
         yield 1
 
 
@@ -464,7 +464,7 @@ RECORD, DIRECTORY = make_tenant("ua"), InMemoryDirectory()
 GIVEN: list[tuple[Callable[[], Any], Use]] = [
     (lambda: use_tenant_record(RECORD), current_tenant_record),
     (lambda: use_directory(DIRECTORY), current_directory),
-    (lambda: use_event_id("1"), current_event_id),
+    (lambda: use_event_ids(["1"]), current_event_id),
 ]
 
 

@@ -29,7 +29,7 @@ from temporal_tenancy.core.errors import InvalidPayload
 from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.outbox import OutboxMessage
-from temporal_tenancy.outbox._events import use_event_id
+from temporal_tenancy.outbox._events import use_event_ids
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
@@ -45,7 +45,7 @@ async def give_contact(database: Database, tenant: str, **fields: Any) -> UUID:
 
 async def index(database: Database, tenant: str, kind: str, ref: object, event: str) -> None:
     request = IndexDocument.model_validate({"tenant_id": tenant, "kind": kind, "ref": str(ref)})
-    with within(database, tenant), use_event_id(event):
+    with within(database, tenant), use_event_ids([event]):
         await index_document(request)
 
 
@@ -203,17 +203,17 @@ async def test_of_two_messages_at_once_the_later_reads_what_the_first_did_not(
 ) -> None:
     contact = await give_contact(database, "acme", email="a@x.example", name="Before")
     read, go_on = asyncio.Event(), asyncio.Event()
-    source = module._contact
+    source = module._contacts
     waits = [True]
 
-    async def slowly(session: Any, ref: str) -> Any:
-        found = await source(session, ref)
+    async def slowly(session: Any, asked: Any, *, lock: bool) -> Any:
+        found = await source(session, asked, lock=lock)
         if waits.pop() if waits else False:
             read.set()
             await go_on.wait()
         return found
 
-    monkeypatch.setitem(module._SOURCES, "contact", slowly)
+    monkeypatch.setitem(module._TEXTS, "contact", slowly)
     first = asyncio.create_task(index(database, "acme", "contact", contact, "1"))
     await read.wait()
     with within(database, "acme"):
@@ -226,6 +226,39 @@ async def test_of_two_messages_at_once_the_later_reads_what_the_first_did_not(
     go_on.set()
     await asyncio.gather(first, second)
     assert await refs(database, "acme", "after") == [str(contact)]
+
+
+async def test_messages_of_one_transaction_may_be_of_anything(database: Database) -> None:
+    """Items of both kinds, one twice, one that is gone, one spelled oddly, and a time."""
+    at = await give_contacts(database, "acme", "ann", "bob")
+    ada = await give_contact(database, "acme", email="a@x.example", name="Ada")
+    eve = await give_contact(database, "acme", email="e@x.example", name="Eve")
+    gone = await give_contact(database, "acme", email="g@x.example", name="Gone")
+    await index(database, "acme", "contact", gone, "0")
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            await session.execute(delete(Contact).where(Contact.id == gone))
+            await session.execute(
+                insert(Document).values(kind="note", key="n/1", content={"text": "written"})
+            )
+    asked = [
+        ("contact", str(ada)),
+        ("contact", str(eve).upper()),
+        ("contact", str(ada)),
+        ("contact", str(gone)),
+        ("contact", "no id"),
+        ("document", "note/n/1"),
+        ("document", "note/none"),
+        ("contact", f"changed/{at.isoformat()}"),
+    ]
+    requests = [IndexDocument(tenant_id="acme", kind=kind, ref=ref) for kind, ref in asked]
+    with within(database, "acme"), use_event_ids([str(each) for each in range(len(asked))]):
+        await module.index_documents(requests)
+        await module.index_documents(requests)  # delivered again
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            entries = (await session.scalars(select(SearchDocument.title))).all()
+    assert sorted(entries) == ["Ada", "Eve", "ann", "bob", "note n/1"]
 
 
 async def waits_for_a_lock(database: Database) -> bool:

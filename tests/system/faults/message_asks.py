@@ -16,10 +16,10 @@ from temporal_tenancy.outbox import enqueue
 from temporal_tenancy.postgres.database import Database, tenant_session
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
 from tests.fixtures.postgres import within
-from tests.system.faults.message_jobs import ALONE, GARBLE, REFUSE, TOGETHER
+from tests.system.faults.message_jobs import ALONE, AT_ONCE, GARBLE, REFUSE, TOGETHER
 
 ALONE_EACH: Final = 6  # valid messages per tenant
-TOGETHER_EACH: Final = 16
+TOGETHER_EACH: Final = 8  # and as many in one transaction
 IN_ONE: Final = 4  # messages per transaction at most
 AGAIN: Final = 0.15  # share of the valid ones that are requested twice
 ROLLED_BACK_EACH: Final = 2  # transactions
@@ -47,13 +47,14 @@ class Poison:
 POISON: Final = (
     Poison("no.such_job", "", "relay", "UnknownJob", '{"owner": ""}'),
     Poison(ALONE, "", "relay", "InvalidPayload", '{"owner": 7}'),
-    Poison(TOGETHER, "", "relay", "InvalidPayload", '{"other": ""}'),
     Poison(TOGETHER, "", "relay", "InvalidPayload", '{"owner": "", "tenant_id": "t00001"}'),
     Poison(ALONE, REFUSE, "workflow", "NotCounted"),
     Poison(TOGETHER, REFUSE, "message", "NotCounted"),
     Poison(ALONE, GARBLE, "workflow", "Garbled"),
-    Poison(TOGETHER, GARBLE, "message", "Garbled"),
+    Poison(AT_ONCE, REFUSE, "message", "NotCounted"),
+    Poison(AT_ONCE, GARBLE, "message", "Garbled"),
 )
+_EACH: Final = ((ALONE, ALONE_EACH), (TOGETHER, TOGETHER_EACH), (AT_ONCE, TOGETHER_EACH))
 
 
 @dataclass(frozen=True, order=True)
@@ -108,7 +109,7 @@ class Plan:
 
 
 def plan(seed: int, tenants: Sequence[str]) -> Plan:
-    """Tenants ask for messages of the same keys, and of two jobs by the same keys too."""
+    """Tenants ask for messages of the same keys, and of three jobs by the same keys too."""
     chance = random.Random(seed)
     prefix = f"s{seed}-"
     parts: tuple[list[Transaction], list[Transaction]] = ([], [])
@@ -116,7 +117,7 @@ def plan(seed: int, tenants: Sequence[str]) -> Plan:
         for part in (0, 1):
             asks = [
                 Ask(Name(tenant, job, f"{prefix}{part}-{key}"))
-                for job, count in ((ALONE, ALONE_EACH), (TOGETHER, TOGETHER_EACH))
+                for job, count in _EACH
                 for key in range(count // 2)
             ]
             poison = POISON[(seed + 2 * number + part) % len(POISON)]
@@ -125,7 +126,9 @@ def plan(seed: int, tenants: Sequence[str]) -> Plan:
             chance.shuffle(asks)
             parts[part].extend(_transactions(chance, tenant, asks))
         for undone in range(ROLLED_BACK_EACH):
-            never = Ask(Name(tenant, chance.choice((ALONE, TOGETHER)), f"{prefix}never-{undone}"))
+            never = Ask(
+                Name(tenant, chance.choice((ALONE, TOGETHER, AT_ONCE)), f"{prefix}never-{undone}")
+            )
             parts[undone % 2].append(Transaction(tenant, [never], commits=False))
     for transactions in parts:
         chance.shuffle(transactions)

@@ -30,7 +30,7 @@ from tests.system.faults.campaign import STORM_INTERVAL, Outcome, ended_by_thems
 from tests.system.faults.checker import Rows
 from tests.system.faults.message_asks import Plan, ask, plan
 from tests.system.faults.message_checker import Asked, problems
-from tests.system.faults.message_jobs import ALONE, EFFECT, TOGETHER
+from tests.system.faults.message_jobs import ALONE, AT_ONCE, EFFECT, TOGETHER
 from tests.system.faults.message_process import LEASE
 from tests.system.faults.message_scenarios import RELAYS, TENANTS, Kind, Scenario
 from tests.system.faults.proxy import CommitProxy
@@ -343,7 +343,7 @@ async def _send_unreadable(stage: Stage) -> bool:
     hit = not await stage.is_done()
     tenant, seed = stage.tenants[0], stage.scenario.seed
     for number, name in enumerate(UNREADABLE):
-        job = (ALONE, TOGETHER)[number % 2]
+        job = (ALONE, TOGETHER, AT_ONCE)[number % 3]
         key = f"'unreadable-{seed}-{number}'"
         columns = HOSTILE[name].columns
         await insert(stage.servers.database, tenant, **columns, job=f"'{job}'", key=key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+import pytest
 from temporalio.client import Client
 
 from dev.devstack.postgres import DatabaseUrls
@@ -15,7 +16,7 @@ from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database
 from tests.fixtures.relay import ask, running, until_messages
 from tests.fixtures.worker_process import StartWorker
-from tests.system.faults.message_jobs import DIE, TOGETHER
+from tests.system.faults.message_jobs import AT_ONCE, DIE, TOGETHER
 
 MODULE = "tests.system.faults.message_process"
 MESSAGES = 30
@@ -41,6 +42,7 @@ def letters(urls: DatabaseUrls) -> list[tuple[object, ...]]:
         return found.fetchall()
 
 
+@pytest.mark.parametrize("job", [TOGETHER, AT_ONCE])
 async def test_a_message_that_kills_its_worker_is_a_dead_letter_and_no_other_is_harmed(
     saas: Client,
     database: Database,
@@ -48,12 +50,13 @@ async def test_a_message_that_kills_its_worker_is_a_dead_letter_and_no_other_is_
     tenants: Tenants,
     make_relay: Callable[..., Relay],
     start_worker: StartWorker,
+    job: str,
 ) -> None:
     await tenants.add("acme", "Acme", plan="standard")
     keys = [f"m{number:02}" for number in range(MESSAGES)]
     for key in keys:
         asked = {"owner": "acme", "how": DIE if key == DEADLY else ""}
-        await ask(database, "acme", TOGETHER, key=key, input=asked)
+        await ask(database, "acme", job, key=key, input=asked)
     async with running(make_relay(ladder=RetryLadder(attempts=ATTEMPTS))):
         for _ in range(ATTEMPTS):
             assert await start_worker("--queue", "bulk", module=MODULE).exit_code() == 1
@@ -74,4 +77,4 @@ async def test_a_message_that_kills_its_worker_is_a_dead_letter_and_no_other_is_
     assert effects(database_urls) == others
     [deadly] = [message for message in found if message.key == DEADLY]
     assert (deadly.error_type, deadly.attempts) == ("WorkerLost", ATTEMPTS + 1)
-    assert letters(database_urls) == [(f"acme/{TOGETHER}/{DEADLY}", "message", deadly.id)]
+    assert letters(database_urls) == [(f"acme/{job}/{DEADLY}", "message", deadly.id)]
