@@ -32,9 +32,7 @@ class Small:
         await workflow.execute_activity(add_entry, job, start_to_close_timeout=TIMEOUT)
 
 
-@tenant_job(
-    "bench.together", queue=SMALL_QUEUE, coalesce=Coalesce(100, add_entries, together=True)
-)
+@tenant_job("bench.together", queue=SMALL_QUEUE, coalesce=Coalesce(100, add_entries, together=True))
 class Together:
     """Adds one row; up to a hundred of them in one transaction."""
 

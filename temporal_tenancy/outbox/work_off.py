@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,6 +42,7 @@ from temporal_tenancy.postgres.database_errors import (
 from temporal_tenancy.sdk.heartbeats import heartbeating
 
 MARK_AT_ONCE: Final = 100  # marks written in one transaction
+MARK_EVERY: Final = timedelta(seconds=1)
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
 
 log: Final = logging.getLogger(__name__)
@@ -162,8 +164,7 @@ class _Work:
                     self._tell_halved(part, error)
             else:
                 await self.marks.add(Marks(completed=[each.message for each in part]))
-            if parts:  # there may be many, and each takes as long as the first
-                await self.marks.write()
+            await self.marks.write_if_old()  # there may be many parts, and each may take long
         await self.do_each([message for message in messages if message.attempts > 1])
 
     async def _outcome(self, message: Message) -> Marks:
@@ -227,6 +228,7 @@ class _MarkBuffer:
 
     def __init__(self, workflow_id: str) -> None:
         self.report = WorkedOff()
+        self._written = time.monotonic()
         self._holder = working.holder(workflow_id)
         self._marks = Marks()
 
@@ -235,7 +237,13 @@ class _MarkBuffer:
         if len(self._marks) >= MARK_AT_ONCE:
             await self.write()
 
+    async def write_if_old(self) -> None:
+        """Writes if marks have waited for a while: an attempt that ends here would lose them."""
+        if time.monotonic() - self._written >= MARK_EVERY.total_seconds():
+            await self.write()
+
     async def write(self) -> None:
+        self._written = time.monotonic()
         marks, self._marks = self._marks, Marks()
         if not marks:
             return
