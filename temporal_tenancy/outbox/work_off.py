@@ -145,7 +145,7 @@ class _Work:
         taken = []
         for message in messages:
             try:
-                if message.attempts <= 1:
+                if not _has_failed(message):
                     taken.append(self._read(message))
             except Exception as error:  # one message's payload must not affect the others
                 await self.marks.add(self._failure(message, error))
@@ -165,7 +165,7 @@ class _Work:
             else:
                 await self.marks.add(Marks(completed=[each.message for each in part]))
             await self.marks.write_if_old()  # there may be many parts, and each may take long
-        await self.do_each([message for message in messages if message.attempts > 1])
+        await self.do_each([message for message in messages if _has_failed(message)])
 
     async def _outcome(self, message: Message) -> Marks:
         """Calls the handler for one message; returns the message's mark."""
@@ -221,6 +221,11 @@ class _Work:
                 "error_type": type(error).__name__,
             },
         )
+
+
+def _has_failed(message: Message) -> bool:
+    """Whether an attempt before this one did not handle it."""
+    return message.attempts > 1
 
 
 class _MarkBuffer:

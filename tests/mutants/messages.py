@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from temporalio.service import RPCStatusCode
 
+from temporal_tenancy.outbox import work_off
+from temporal_tenancy.outbox.marks import Marks
 from temporal_tenancy.outbox.relay import admission, relay
 from temporal_tenancy.sdk import lookups
 from temporal_tenancy.ticks.fan_out import _outcomes as outcomes
@@ -13,6 +15,7 @@ from tests.mutants.mutant import Mutant, replace
 
 RELAY: Final = "tests/library/outbox/test_relay.py"
 REPLAY: Final = "tests/library/dead_letters/test_dead_letter_replay.py"
+TOGETHER: Final = "tests/library/outbox/test_together.py"
 CLAIMS: Final = "tests/library/outbox/test_fair_claims.py"
 
 
@@ -55,7 +58,49 @@ def _take_a_missing_namespace_for_a_missing_run() -> None:
     replace(lookups, "is_namespace_missing", lambda error: False)
 
 
+def _fail_all_for_one() -> None:
+    async def do_together(self: work_off._Work, messages: Any) -> None:
+        taken = [self._read(message) for message in messages if not work_off._has_failed(message)]
+        try:
+            await self._call(taken)
+        except Exception as error:
+            for each in taken:
+                await self.marks.add(self._failure(each.message, error))
+        else:
+            await self.marks.add(Marks(completed=[each.message for each in taken]))
+        await self.do_each([message for message in messages if work_off._has_failed(message)])
+
+    replace(work_off._Work, "do_together", do_together)
+
+
+def _put_the_failed_among_others() -> None:
+    replace(work_off, "_has_failed", lambda message: False)
+
+
+def _blame_messages_for_the_database() -> None:
+    for name in ("DatabaseUnreachable", "PoolExhausted", "PoolShareInUse"):
+        replace(work_off, name, ArithmeticError)
+
+
 MESSAGE_FAULTS: Final = [
+    Mutant(
+        "all-fail-for-one",
+        "a message that cannot be handled fails all that are handled with it",
+        (f"{TOGETHER}::test_what_is_bad_is_found_by_halves_and_is_alone_from_then_on",),
+        seed=_fail_all_for_one,
+    ),
+    Mutant(
+        "failed-among-others",
+        "a message that has failed is handled together with others again",
+        (f"{TOGETHER}::test_what_is_bad_is_found_by_halves_and_is_alone_from_then_on",),
+        seed=_put_the_failed_among_others,
+    ),
+    Mutant(
+        "blamed-for-the-database",
+        "messages fail because the database is away",
+        (f"{TOGETHER}::test_a_failure_of_the_database_is_of_no_message",),
+        seed=_blame_messages_for_the_database,
+    ),
     Mutant(
         "failures-kept-as-they-are",
         "a child's failure is written to the ledger unchanged, even with a NUL in it",
