@@ -24,7 +24,9 @@ from dev.devstack.signals import orderly_stop
 from dev.devstack.stack import (
     DIRECTORY_VARIABLE,
     ENV_FILE,
+    ENV_SUFFIX,
     OWNER_FILE,
+    REDIS_VARIABLE,
     SLOW_STOP,
     Stack,
     without_own,
@@ -41,6 +43,7 @@ from temporal_tenancy.core import printable
 DIRECTORY: Final = HERE / ".devstack"
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 NOT_REACHABLE: Final = 3  # an exit code of `starter.py`
+STORE_BEHIND: Final = "StoreBehind: "  # how the command begins that left a store as it was
 RETRY_SECONDS: Final = 10.0  # between two tries to apply the schedules
 
 
@@ -145,7 +148,7 @@ class Dev:
                 programs,
                 progress=progress,
                 addresses=stack.environment,
-                moved=stack.write_env_files,
+                moved=partial(stack.write_env_files, local_saas.LACKS),
                 mended=lambda: self.apply_schedules(stack, is_broken=True),
                 sources=sources,
                 code=code,
@@ -153,7 +156,7 @@ class Dev:
             parts.callback(self._stop, programs, hangs)
             broken = self.start_programs(programs, hangs, ended=lambda: _ended(servers))
             self.apply_schedules(stack, is_broken=bool(broken))
-            stack.write_env_files()
+            stack.write_env_files(local_saas.LACKS)
             _show(stack, programs, progress)
             lacking = [*broken, *([] if self._has_schedules else ["the schedules"])]
             but = f" but {' and '.join(lacking)}" if lacking else ""
@@ -167,8 +170,7 @@ class Dev:
             supervisor.run(meanwhile=lambda: self.retry_schedules(stack))
 
     def _fill(self, stack: Stack) -> None:
-        with self._progress.phase("Migrating the database"):
-            local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
+        self.migrate(stack)
         own = ISOLATION_OF if stack.postgres is not None else {}  # else nobody asked for databases
         if own:
             with self._progress.phase("Preparing a schema and a database for two airlines"):
@@ -176,6 +178,25 @@ class Dev:
         with self._progress.phase(f"Loading what is missing of the airlines' {FLIGHTS:,} flights"):
             loaded = sum(local_saas.load_sample_data(stack, own).values())
         self._progress.say(f"  {loaded:,} were loaded." if loaded else "  None was missing.")
+
+    def migrate(self, stack: Stack) -> None:
+        """Migrates the database; goes on where stores are behind, as whoever mends them needs it.
+
+        Raises `CommandFailed` for anything else.
+        """
+        behind = ""
+        with self._progress.phase("Migrating the database"):
+            try:
+                local_saas.starter(stack, "migrate", "--harden", "--yes", owner=True)
+            except CommandFailed as error:
+                if not error.said.startswith(STORE_BEHIND):
+                    raise
+                behind = error.said
+        if behind:
+            self._progress.say(
+                f"  {printable(behind, lines=True)}\n"
+                '  Until then their tenants\' jobs wait; "./starter.py migrate --status" says why.'
+            )
 
     def start_programs(
         self,
@@ -295,7 +316,7 @@ def _show(stack: Stack, programs: Mapping[str, Program], progress: Progress) -> 
     for what, where in (
         ("Web UI", addresses.get("TEMPORAL_UI_URL", "none")),
         ("Temporal", addresses["TEMPORAL_ADDRESS"]),
-        ("Redis", "none" if stack.redis is None else f"127.0.0.1:{stack.redis.port}"),
+        ("Redis", _redis(stack)),
         ("HTTP door", addresses["WEB_URL"]),
         ("mail", f"{addresses['SMTP_URL']}, kept in {_shown(mail)}"),
         ("worker's health", programs["the worker"].ready.get("health", "not started")),
@@ -317,7 +338,17 @@ def _show(stack: Stack, programs: Mapping[str, Program], progress: Progress) -> 
         f'migrate" needs "source {_quoted(stack.directory / OWNER_FILE)}", which has the database '
         "owner's address."
     )
+    progress.say(
+        f"Another worker, relay or HTTP door has what its kind needs from worker{ENV_SUFFIX}, "
+        f"relay{ENV_SUFFIX} or web{ENV_SUFFIX} there."
+    )
     progress.say()
+
+
+def _redis(stack: Stack) -> str:
+    if stack.redis is not None:
+        return f"127.0.0.1:{stack.redis.port}"
+    return "where REDIS_URL says" if REDIS_VARIABLE in stack.environment() else "none"
 
 
 def _quoted(path: Path) -> str:

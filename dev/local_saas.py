@@ -36,7 +36,7 @@ DOOR: Final = "the HTTP door"
 TAKEN_PORT: Final = re.compile(r"PortInUse: port (\d+) on \S+ is in use")  # as a program says so
 
 # Variables of the stack that each process does not get: a secret that it lacks cannot leak from it.
-WORKER: Final = ("RELAY_DATABASE_URL", "LINK_SECRET")
+WORKER: Final = ("RELAY_DATABASE_URL", "RELAY_LISTEN_DATABASE_URL", "LINK_SECRET")
 RELAY: Final = (
     "TENANT_DATABASE_URL",
     "PLATFORM_DATABASE_URL",
@@ -45,15 +45,18 @@ RELAY: Final = (
     "LINK_SECRET",
     "REDIS_URL",
 )
-WEB: Final = ("RELAY_DATABASE_URL", "SMTP_URL")
+WEB: Final = ("RELAY_DATABASE_URL", "RELAY_LISTEN_DATABASE_URL", "SMTP_URL")
+LACKS: Final = {"worker": WORKER, "relay": RELAY, "web": WEB}
 
 
 class CommandFailed(Exception):
     """A command of `starter.py` exited with an unexpected code."""
 
-    def __init__(self, sentence: str, code: int) -> None:
+    def __init__(self, sentence: str, code: int, said: str = "") -> None:
+        """`said` is what the command itself said, such as "StoreBehind: …"."""
         super().__init__(sentence)
         self.code = code
+        self.said = said
 
 
 class CodeMistake(PartMissing):
@@ -97,9 +100,9 @@ def starter_text(
     )
     if done.returncode != expect:
         command = " ".join(["starter.py", *arguments])
-        said = ending(done.stderr, HERE) or done.stderr.strip() or done.stdout.strip()
+        said = str(ending(done.stderr, HERE) or done.stderr.strip() or done.stdout.strip())
         raise CommandFailed(
-            f"{command} exited with {done.returncode}, not {expect}: {said}", done.returncode
+            f"{command} exited with {done.returncode}, not {expect}: {said}", done.returncode, said
         )
     return done.stdout
 

@@ -23,7 +23,12 @@ from temporal_tenancy.sdk import SDK_EXTRAS, add_job, is_news
 Format = Literal["console", "json"]
 
 # At DEBUG these log whole messages, including payloads.
-NOT_BELOW_INFO: Final = ("temporalio", "psycopg", "asyncio", "alembic", "sqlalchemy", "uvicorn")
+NOT_BELOW_INFO: Final = (
+    *("temporalio", "psycopg", "asyncio", "alembic", "sqlalchemy", "uvicorn"),
+    "httpcore",
+)
+# It logs the URL of each request, at INFO too: a webhook's may be its only secret.
+NOT_BELOW_WARNING: Final = ("httpx",)
 
 
 def configure(
@@ -37,7 +42,7 @@ def configure(
 
     Args:
         level: the lowest level to log: debug, info, warning or error. Packages that put payloads
-            into their debug lines stay at info.
+            into their debug lines stay at info, and those that log URLs at warning.
         format: one JSON object per line, or text for people; by default text on a terminal, else
             JSON.
         worker: the identity of this process's workers.
@@ -48,10 +53,12 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler(format=format, worker=worker, stream=stream))
     root.setLevel(level.upper())
-    for name in NOT_BELOW_INFO:
+    lowest = dict.fromkeys(NOT_BELOW_INFO, logging.INFO)
+    lowest |= dict.fromkeys(NOT_BELOW_WARNING, logging.WARNING)
+    for name, limit in lowest.items():
         package = logging.getLogger(name)
-        if package.getEffectiveLevel() < logging.INFO:
-            package.setLevel(logging.INFO)
+        if package.getEffectiveLevel() < limit:
+            package.setLevel(limit)
     # The fields have this already, and with it in the message no two lines would be alike.
     workflow.logger.workflow_info_on_message = False
     activity.logger.activity_info_on_message = False

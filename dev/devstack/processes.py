@@ -65,6 +65,7 @@ class OwnedProcess:
         arguments = [os.getpid(), int(death_signal), *identity]
         full = [sys.executable, "-I", "-S", launcher.__file__, *map(str, arguments), *command]
         self._process = _start(full, log, environ, umask)
+        self._asked: set[signal.Signals] = set()
 
     @property
     def pid(self) -> int:
@@ -123,9 +124,14 @@ class OwnedProcess:
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s") from error
 
     def ask_to_end(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
-        """Sends the signal, if it runs, and does not wait; one that is stopped goes on."""
+        """Sends the signal once, if it runs, and does not wait; one that is stopped goes on.
+
+        A second one would tell our programs to end at once, whatever they run.
+        """
         if self.running:
-            self._process.send_signal(with_signal)
+            if with_signal not in self._asked:
+                self._asked.add(with_signal)
+                self._process.send_signal(with_signal)
             self._process.send_signal(signal.SIGCONT)  # else the other one waits for it
 
     def stop(

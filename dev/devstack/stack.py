@@ -36,6 +36,7 @@ DATABASE_VARIABLES = (OWNER_VARIABLE, *ROLE_VARIABLES, *OPTIONAL_ROLE_VARIABLES)
 
 # In the stack's directory.
 ENV_FILE: Final = "env"  # the addresses, for a shell; without the database owner's
+ENV_SUFFIX: Final = ".env"  # of the addresses for one kind of process
 OWNER_FILE: Final = "owner.env"  # the database owner's address, for migrations alone
 LOCK_FILE: Final = "lock"  # held while a stack runs: JSON with its process id and when it began
 
@@ -170,12 +171,15 @@ class Stack(Started):
         given = kept | (self.environment() if owner else self.runtime_environment())
         return {name: value for name, value in given.items() if name not in without}
 
-    def write_env_files(self) -> None:
+    def write_env_files(self, lacks: Mapping[str, Collection[str]] | None = None) -> None:
         """Writes the addresses as lines that a shell sources: `env` and `owner.env`; mode 0600.
 
-        A shell that has sourced `env` has what a worker and `starter.py` need. The owner's address
+        A shell that has sourced `env` has what commands and programs need. The owner's address
         is apart, because a process with the owner's rights is refused where tenants' jobs run.
         Also lets the connections of tenants' databases lead to where PostgreSQL is now.
+
+        `lacks` has the variables that a process of each name does not get: `NAME.env` is what
+        another one like it needs.
         """
         self._point_connections()
         own = sorted(name for name in self.environment() if not self._environ.get(name))
@@ -187,6 +191,18 @@ class Stack(Started):
             f'"{OWNER_FILE}".',
             unset=[OWNER_VARIABLE],
         )
+        for process, without in (lacks or {}).items():
+            write_exports(
+                self.directory / f"{process}{ENV_SUFFIX}",
+                {
+                    name: value
+                    for name, value in self.runtime_environment().items()
+                    if name not in without
+                }
+                | markers,
+                comment=f"What another {process} like that of the stack in this folder has.",
+                unset=[OWNER_VARIABLE, *without],
+            )
         owner = self.environment().get(OWNER_VARIABLE)
         write_exports(
             self.directory / OWNER_FILE,
@@ -330,8 +346,9 @@ class Stack(Started):
         with file:
             if not _locks(file):
                 raise DirectoryInUse(_another_runs(self.directory, file))
-            for name in (ENV_FILE, OWNER_FILE):  # of an earlier run, maybe on other ports
-                (self.directory / name).unlink(missing_ok=True)
+            earlier = [self.directory / ENV_FILE, *self.directory.glob(f"*{ENV_SUFFIX}")]
+            for path in earlier:  # of an earlier run, maybe on other ports
+                path.unlink(missing_ok=True)
             file.truncate(0)
             began = datetime.now().astimezone().isoformat(timespec="seconds")
             json.dump({"pid": os.getpid(), "began": began}, file)

@@ -152,10 +152,14 @@ class Fleet:
                 lines.append(f"{name} is behind: {'; '.join(lacking[name])}. {OWN_URL}")
         return lines
 
+    def store_itself(self) -> str | None:
+        """Returns the store of another control plane that the database is; None if it is none."""
+        with connect(self.url) as owner:
+            return store_of(owner)
+
     def known_elsewhere(self) -> list[str]:
         """Tells the control plane if the database that was migrated is a store of another one."""
-        with connect(self.url) as owner:
-            name = store_of(owner)
+        name = self.store_itself()
         platform = self.application.platform.url
         if name is None or platform is None:
             return []

@@ -17,8 +17,8 @@ from temporal_tenancy.core.redaction import redacted
 from temporal_tenancy.sdk.log_lines import JsonLines, exception_of, fields_of
 from temporal_tenancy.sdk.logs import JobContext
 
-# These name steps of their own at INFO.
-QUIET: Final = ("alembic", "sqlalchemy", "temporal_tenancy.postgres._shared_pool")
+# These name steps of their own at INFO: httpx the URL of each request, which may be a secret.
+QUIET: Final = ("alembic", "sqlalchemy", "temporal_tenancy.postgres._shared_pool", "httpx")
 
 
 class _TextLines(logging.Formatter):

@@ -9,7 +9,7 @@ from typing import Final
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
-from temporal_tenancy.cli._fleet import Fleet
+from temporal_tenancy.cli._fleet import OWN_URL, Fleet
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli._server_access import control_plane
 from temporal_tenancy.cli._verdicts import Check, failed, ok, skipped, warning
@@ -95,6 +95,8 @@ async def _migrations(application: Application, stores: Sequence[StoreMigration]
     if not behind:
         return ok("stores", f"{number(len(stores), 'store has', 'stores have')} all migrations.")
     ending = f"{quoted('migrate --status')} shows all, {quoted('migrate')} migrates them."
+    if all(store.given for store in stores if store.is_behind):
+        ending = f"{quoted('migrate --status')} shows all."
     return failed("stores", _listed("their tenants' jobs wait for migrations:", behind, ending))
 
 
@@ -102,7 +104,8 @@ def _behind(store: StoreMigration, asked: Mapping[str, Mapping[str, str] | str])
     answer = asked.get(store.name)
     why = answer if isinstance(answer, str) else store.failure
     tenants = f" ({', '.join(store.tenants)})" if store.tenants else ""
-    return f"{store.name}{tenants}: {'; '.join(store.lacks)}{f' ({why})' if why else ''}."
+    what = f" {OWN_URL}" if store.given else ""
+    return f"{store.name}{tenants}: {'; '.join(store.lacks)}{f' ({why})' if why else ''}.{what}"
 
 
 async def _drift(application: Application, url: str, stores: Sequence[StoreMigration]) -> Check:

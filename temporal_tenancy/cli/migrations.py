@@ -46,7 +46,8 @@ async def migrate_all(
     """Creates the roles, the control plane and the tenants' tables that are missing, in stores too.
 
     The canaries' stores come before the shared tables of tenants, and these before other stores. A
-    store whose migrations fail stays as it was, and the answer has a problem.
+    store whose migrations fail stays as it was, and the answer has a problem. A database that is a
+    store itself is migrated, and its roles keep their passwords.
 
     Args:
         harden: also take away what every role of the server may do in the database.
@@ -74,12 +75,14 @@ async def migrate_all(
         found = _openings(application, owner) if harden else []
         fleet = Fleet(application, owner, installation, waves or Waves(), verify=verify)
         chosen = fleet.chosen(wave, beside=beside)
+        # In a store of another control plane the roles have passwords of their own.
+        is_store = fleet.store_itself() is not None
         run = partial(
             migrate,
             owner,
-            tenant_url=_required(application, application.tenant),
-            platform_url=_required(application, application.platform),
-            relay_url=application.relay.url,
+            tenant_url=None if is_store else _required(application, application.tenant),
+            platform_url=None if is_store else _required(application, application.platform),
+            relay_url=None if is_store else application.relay.url,
             installation=installation,
             beside=beside,
         )
@@ -97,7 +100,7 @@ async def migrate_all(
     text = "\n".join([text, *_told(stores), *given, *known])
     if undeclared is not None:
         text = f"{text}\n{undeclared}"
-    if without:
+    if without and not is_store:
         text = f"{text}\n{_WITHOUT_URL}"
     document: dict[str, Any] = {
         "migrated": bool(behind),

@@ -64,7 +64,7 @@ def _planned(stores: Sequence[StoreMigration], behind: Sequence[str]) -> Rendera
     return lines(
         first,
         table(("wave", "stores", "which", "what they lack"), rows, empty=empty),
-        *_told_given([store for store in stores if store.given]),
+        *_told_given(stores),
     )
 
 
@@ -118,6 +118,7 @@ def _reached(
         f"{'; '.join(behind)}." if behind else None,
         table(("wave", "stores", "up to date", "behind", "failed"), waves) if waves else None,
         table(("store", "wave", "state", "tenants", "why"), rows) if rows else None,
+        *_told_given(others),
         f"Up to date: {number(len(stores) - len(others), 'store')}.",
     )
 
@@ -156,11 +157,12 @@ def _steps(stores: Sequence[StoreMigration]) -> str:
     return "; ".join(sorted({step for store in stores for step in store.lacks}))
 
 
-def _told_given(given: Sequence[StoreMigration]) -> list[RenderableType]:
+def _told_given(stores: Sequence[StoreMigration]) -> list[RenderableType]:
+    """Returns a line for each given database that is not up to date, which needs its own URL."""
     return [
         f"{store.name} is {store.state}, in a database that this does not reach. {OWN_URL}"
-        for store in given
-        if store.state != "up to date"
+        for store in stores
+        if store.given and store.state != "up to date"
     ]
 
 

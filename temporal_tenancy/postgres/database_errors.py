@@ -263,13 +263,17 @@ def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
     return problem
 
 
+# Why a server that has answered did not let a store's login in.
+_OF_A_URL: Final = ("the password or the role", "no such database or role")
+
+
 def store_unreachable(store: str | None, why: str) -> DatabaseUnreachable:
     """Returns an error that names the store, and nothing of its URL; `why` follows the name."""
     named = "a store" if store is None else f'the store "{store}"'
-    problem = DatabaseUnreachable(
-        f"{named} {why}. Only its tenants have to wait. Start its server, or "
-        "correct its URL in the secret store."
-    )
+    what = "Start its server, or correct its URL in the secret store."
+    if any(words in why for words in _OF_A_URL):
+        what = "Correct its URL in the secret store."
+    problem = DatabaseUnreachable(f"{named} {why}. Only its tenants have to wait. {what}")
     problem.of_store = True
     return problem
 

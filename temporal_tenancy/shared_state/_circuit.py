@@ -39,7 +39,8 @@ class Circuit:
         return was_away
 
     def failed(self, reason: str) -> bool:
-        """Notes that it has not; returns whether it was there before."""
-        was_there, self._until = self._until is None, self._clock() + self._pause
+        """Notes that it has not; returns whether it was there before, or failed otherwise."""
+        is_news = self._until is None or reason != self.reason
+        self._until = self._clock() + self._pause
         self.reason = reason
-        return was_there
+        return is_news

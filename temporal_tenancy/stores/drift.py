@@ -32,6 +32,7 @@ SCRATCH: Final = "temporal_tenancy_declared"  # the schema in which the migratio
 
 _LINES: Final = "with triggers"  # earlier releases wrote down fewer lines, under another target
 _TRIGGER: Final = re.compile(r"trigger .+?\.(.+?) CREATE ")
+_UUIDV7: Final = re.compile(r"\bdefault \S+\.uuidv7\(\)")  # the library's, before PostgreSQL 18
 
 _TURN: Final = (
     "insert into {} (name) values ('declared schema') "
@@ -219,9 +220,9 @@ def compared(declared: Iterable[str], found: Iterable[str], *, shared: bool = Fa
     """Returns how a store differs from what is declared.
 
     In the database with the shared store, other tables may be there too: `shared` looks at those
-    that are declared alone.
+    that are declared alone. A store may be on a server of another release than the control plane.
     """
-    declared, found = list(declared), list(found)
+    declared, found = ([_of_any_server(line) for line in lines] for lines in (declared, found))
     if shared:
         tables = {_table(line) for line in declared}
         found = [line for line in found if _table(line) in tables]
@@ -266,6 +267,11 @@ def _target(application: Sequence[MigrationEnvironment]) -> str:
 def _table(line: str) -> str:
     """Returns the table that a line is about."""
     return line.split(" ", 2)[1].split(".", 1)[0]
+
+
+def _of_any_server(line: str) -> str:
+    """Returns a line as it is on a server with a `uuidv7()` of its own."""
+    return _UUIDV7.sub("default uuidv7()", line)
 
 
 def _without_schema(line: str, schema: str) -> str:

@@ -385,3 +385,11 @@ def _number(number: int) -> Callable[[], Awaitable[int]]:
         return number
 
     return compute
+
+
+def test_another_reason_of_being_away_is_told_too() -> None:
+    circuit = _circuit.Circuit()
+    told = [circuit.failed(why) for why in ("no answer", "no answer", "a wrong password")]
+    assert told == [True, False, True]
+    assert circuit.succeeded()
+    assert circuit.failed("a wrong password")

@@ -85,6 +85,16 @@ def test_other_tables_beside_the_shared_ones_are_no_drift() -> None:
     assert compared(made, there)
 
 
+@pytest.mark.parametrize("known_here", ["uuidv7()", "tenancy.uuidv7()"])
+@pytest.mark.parametrize("found_there", ["uuidv7()", "tenancy.uuidv7()"])
+def test_a_store_on_a_server_of_another_release_has_no_drift(
+    known_here: str, found_there: str
+) -> None:
+    column = "column orders.id uuid not null"
+    assert not compared([f"{column} default {known_here}"], [f"{column} default {found_there}"])
+    assert compared([f"{column} default {known_here}"], [column])
+
+
 def test_migrations_that_leave_the_transaction_are_not_run_once_more(
     shop: Shop, database_urls: DatabaseUrls, owner: psycopg.Connection
 ) -> None:

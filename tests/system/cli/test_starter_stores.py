@@ -109,6 +109,27 @@ async def test_a_database_of_its_own_needs_a_place_for_its_connection(
     assert (await starter("stores", "show", "t_own")).out.count("acme") == 1
 
 
+async def test_a_given_database_that_is_migrated_by_itself_keeps_its_passwords(
+    starter: Starter, owners: dict[str, str], other_database: DatabaseUrls, tmp_path: Path
+) -> None:
+    folder = {"CONNECTIONS_URL": f"file://{tmp_path / 'connections'}"}
+    given = ("--isolation", "database", "--database-url-from", "STORE_URL")
+    there = {"STORE_URL": other_database.owner}
+    made = await starter("stores", "add", "t_own", *given, **owners, **folder, **there)
+    assert made.code == 0, made.err
+    # As if the control plane were on another server, where the roles have other passwords.
+    others = {
+        "TENANT_DATABASE_URL": re.sub(r":[^:@/]+@", ":0ther@", other_database.tenant),
+        "RELAY_DATABASE_URL": re.sub(r":[^:@/]+@", ":0ther@", other_database.relay),
+    }
+    said = await starter("migrate", DATABASE_URL=other_database.owner, **others)
+    assert said.code == 0, said.err
+    assert "The control plane knows that the store t_own is migrated." in said.out
+    for url in (other_database.tenant, other_database.relay):
+        with connect(url):
+            pass
+
+
 async def test_a_tenants_messages_in_its_own_database_are_shown_moved_and_cancelled(
     starter: Starter, apart: Apart, tmp_path: Path
 ) -> None:
@@ -151,7 +172,10 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
     rotated = re.sub(r":[^:@/]+@", ":0ld@", apart.postgres.urls(name).relay)
     apart.secrets.put(f"{name}.relay", rotated)
     [refused] = (await starter("outbox", "list", "--json", **folder)).document
-    assert refused["held_back"].startswith(f'the store "{name}" refuses the password or the role')
+    assert refused["held_back"] == (
+        f'the store "{name}" refuses the password or the role of the relay\'s URL. Only its '
+        "tenants have to wait. Correct its URL in the secret store."
+    )
     # As if the folder were another installation's: this is no store of that name.
     apart.secrets.put(f"{name}.tenant", apart.urls.tenant)
     elsewhere = await starter("explain", "acme/billing.cycle/2013-04", **folder)

@@ -261,7 +261,10 @@ def test_a_given_database_is_migrated_with_its_own_url_and_the_control_plane_is_
     first.prepare(Isolation.DATABASE, name="a_store", at=other_database.owner)
     newest = shop(PROTECTED)
     assert answer(newest, "migrate")["stores"]["given"] == ["a_store"]
-    assert "a_store: the orders is at 0001" in checks(program(newest))["stores"][1]
+    told = checks(program(newest))["stores"][1]
+    assert "a_store: the orders is at 0001" in told
+    assert "Migrate it with its owner's URL, which is kept nowhere." in told
+    assert 'migrate" migrates them' not in told
     answer(newest, "migrate", owner_url=other_database.owner)
     assert answer(newest, "migrate", "--status")["stores"] == []
     assert checks(program(newest))["stores"][0] == "ok"

@@ -176,6 +176,25 @@ def test_a_server_that_ends_while_the_stack_starts_is_what_is_said(
     )
 
 
+def test_stores_that_are_behind_do_not_keep_the_stack_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = io.StringIO()
+    dev = command.Dev(Progress(output))
+    said = "StoreBehind: 1 store could not be migrated, and stayed as before."
+
+    def fail(stack: Stack, *arguments: str, owner: bool = False) -> None:
+        raise CommandFailed(f"starter.py migrate exited with 1, not 0: {said}", 1, said)
+
+    monkeypatch.setattr(local_saas, "starter", fail)
+    stack = Stack(tmp_path, environ=GIVEN | {"PATH": os.environ["PATH"]})
+    dev.migrate(stack)
+    assert f"  {said}\n" in output.getvalue()
+    said = "RowsHidden: the migration reads rows."
+    with pytest.raises(CommandFailed):
+        dev.migrate(stack)
+
+
 def test_schedules_that_a_slow_server_does_not_take_are_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,19 @@ def test_a_process_that_ignores_the_signal_is_killed_with_its_children(tmp_path:
     assert survivors(family, timeout=5) == []
 
 
+def test_it_gets_one_signal_however_often_it_is_asked_to_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
+    process = shell(script, log)
+    while "ready" not in process.log_tail():
+        time.sleep(0.02)
+    process.ask_to_end()
+    while "asked" not in process.log_tail():
+        time.sleep(0.02)
+    process.stop(timeout=0.5)  # a second one would tell a worker to end at once
+    assert process.log_tail().split() == ["ready", "asked"]
+
+
 def test_it_has_a_session_of_its_own_so_ctrl_c_does_not_reach_it(tmp_path: Path) -> None:
     process = shell("exec sleep 1000", tmp_path / "log")
     try:

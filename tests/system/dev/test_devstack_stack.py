@@ -20,6 +20,7 @@ from dev.devstack.errors import DirectoryInUse, NoDirectory, PartMissing
 from dev.devstack.files import read_exports, write_exports
 from dev.devstack.progress import Progress
 from dev.devstack.stack import OWN_VARIABLE, Stack, without_own, without_servers
+from dev.local_saas import LACKS
 from tests.fixtures.redis import installed_redis
 
 GIVEN = {
@@ -99,8 +100,17 @@ def written(tmp_path: Path) -> Path:
     """A stack's directory with both files."""
     directory = tmp_path / "a stack"
     with Stack(directory, environ=GIVEN) as stack:
-        stack.write_env_files()
+        stack.write_env_files(LACKS)
     return directory
+
+
+@pytest.mark.parametrize("process", sorted(LACKS))
+def test_another_process_of_a_kind_has_what_the_stacks_own_has(written: Path, process: str) -> None:
+    kept = {name: value for name, value in GIVEN.items() if name not in LACKS[process]}
+    kept.pop("DATABASE_URL")
+    # Also in a shell that has had them all.
+    variables = sourced(written / "owner.env", written / f"{process}.env")
+    assert {name: variables.get(name) for name in GIVEN} == dict.fromkeys(GIVEN) | kept
 
 
 def test_a_shell_that_sources_the_env_file_has_what_a_worker_needs(written: Path) -> None:
@@ -123,7 +133,8 @@ def test_the_env_file_takes_the_owners_address_away_again(written: Path) -> None
 
 def test_only_their_owner_may_read_the_files(written: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in written.glob("*env")}
-    assert modes == {"env": 0o600, "owner.env": 0o600}
+    names = ["env", *(f"{name}.env" for name in ("owner", *LACKS))]
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_the_files_are_read_as_a_shell_reads_them(written: Path) -> None:

@@ -230,6 +230,10 @@ def test_dev_says_where_everything_is_until_ctrl_c(tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGINT)
         assert running.ended() == 130, running.said
     assert left_of(running.family) == []
+    for name in ("worker", "relay"):  # in order: what ran has come to its end
+        log = (directory / f"{name}.log").read_text()
+        assert f'"{name}.stopped"' in log
+        assert f'"{name}.aborted"' not in log
     assert (directory / "env").stat().st_mode & 0o777 == 0o600
     assert "DATABASE_URL=" not in re.findall(
         r"^export (.*?=)", (directory / "env").read_text(), re.M

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 from datetime import UTC, datetime
 from enum import Enum
 
+import httpx
 import pytest
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from processes.logs import handler
 from processes.redaction import format_exception, redact, redacted
+from tests.fixtures.log_lines import LogLines
 
 CANARY = "canary-3f1c"
 
@@ -108,6 +111,26 @@ def test_text_for_people_hides_the_same() -> None:
     assert "event.failed" in stream.getvalue()
     assert "RuntimeError: x://u:***@h" in stream.getvalue()
     assert CANARY not in stream.getvalue()
+
+
+async def test_no_line_has_the_url_of_a_request(log_lines: LogLines) -> None:
+    answering = httpx.MockTransport(lambda request: httpx.Response(200))
+    async with httpx.AsyncClient(transport=answering) as http:
+        await http.post(f"https://hooks.example/{CANARY}")
+    assert CANARY not in log_lines.text
+
+
+def test_the_log_of_the_librarys_processes_has_none_either() -> None:
+    program = (
+        "import logging; from temporal_tenancy.cli._process_logs import write_logs; "
+        f"write_logs('me'); logging.getLogger('httpx').info('POST {CANARY}'); "
+        "logging.getLogger('app').info('said')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "said" in done.stderr
+    assert CANARY not in done.stderr
 
 
 def test_a_line_of_structlog_in_text_for_people_is_whole() -> None:
