@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,6 +18,9 @@ from temporal_tenancy.core.directory import LIMIT_MAX, LIMIT_MIN, Plan
 from temporal_tenancy.core.words import duration, number
 
 NOTHING: Final = "none"
+RATE_MIN: Final = 0.001
+RATE_MAX: Final = 1e6
+_RATE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,50}")
 _TITLES: Final = ("plan", "weight", "cap", "share", "statement", "lock", "idle", "transaction")
 
 
@@ -33,9 +38,12 @@ async def change(
     weight: float | None,
     cap: str | None,
     share: str | None,
+    rates: Sequence[str],
     timeouts: dict[str, str | None],
 ) -> Answer:
     """Changes what is given of a plan; `timeouts` are seconds, by the plan's fields.
+
+    Each of `rates` is a name, "=", and calls in a second.
 
     Raises:
         PlanUnknown: there is no such plan.
@@ -57,13 +65,17 @@ async def change(
         changes["idle_timeout"] = _seconds(text, "--idle-timeout")
     if (text := timeouts.get("transaction_timeout")) is not None:
         changes["transaction_timeout"] = _seconds(text, "--transaction-timeout")
-    if not changes:
+    named = dict(map(_rate, rates))
+    if not changes and not named:
         raise typer.BadParameter(
-            "say what to change: --weight, --cap, --share, or one of the timeouts."
+            "say what to change: --weight, --cap, --share, --rate, or one of the timeouts."
         )
     async with control_plane() as database:
-        changed = await Plans(database).change(plan, **changes)
+        changed = await Plans(database).change(plan, rates=named, **changes)
     said = f"{changed.id} is changed; processes notice within 5 s."
+    if named:
+        of_all = [f"{name} {rate:g}/s" for name, rate in sorted(changed.rate_limits.items())]
+        said += f" Its rates: {', '.join(of_all) or 'those of each process'}."
     return Answer(_document(changed), lines(said, table(_TITLES, [_cells(changed)])))
 
 
@@ -73,6 +85,28 @@ def _jobs(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:10]) < 2**31:
         raise typer.BadParameter(f"it is a number of jobs, or {NOTHING}.", param_hint="--cap")
     return int(text)
+
+
+def _rate(text: str) -> tuple[str, float | None]:
+    name, is_given, calls = text.partition("=")
+    if not is_given or not _RATE_NAME.fullmatch(name):
+        raise typer.BadParameter(
+            "it is a name of at most 50 letters, digits, -, _ and dots, and calls in a second, "
+            'such as "http=20".',
+            param_hint="--rate",
+        )
+    if calls == NOTHING:
+        return name, None
+    try:
+        rate = float(calls)
+    except ValueError:
+        rate = math.nan
+    if not RATE_MIN <= rate <= RATE_MAX:  # nor for what is no number
+        raise typer.BadParameter(
+            f"it is {RATE_MIN:g} to {number(int(RATE_MAX), 'call')} in a second, or {NOTHING}.",
+            param_hint="--rate",
+        )
+    return name, rate
 
 
 def _seconds(text: str, option: str) -> timedelta | None:

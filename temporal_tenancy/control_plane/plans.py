@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TypedDict, Unpack
 
@@ -56,13 +56,21 @@ class Plans:
             rows = await session.scalars(select(PlanRow).order_by(PlanRow.id))
             return [plan_of(row) for row in rows]
 
-    async def change(self, plan: str, **changes: Unpack[PlanChanges]) -> Plan:
+    async def change(
+        self,
+        plan: str,
+        *,
+        rates: Mapping[str, float | None] | None = None,
+        **changes: Unpack[PlanChanges],
+    ) -> Plan:
         """Changes what is given, and returns the plan; anything else stays as it is.
 
         Processes notice within 5 seconds: sessions that are open keep what they began with.
 
         Args:
             plan: the id of a row in `plans`.
+            rates: calls per second by the name of the service, above 0; None: the plan names none
+                any more. Rates of other names stay.
             changes: fields of `Plan`, with their new values.
 
         Raises:
@@ -72,12 +80,17 @@ class Plans:
         async with self._database.platform_session("change a plan") as session:
             await require_plan(session, plan)
             row = await session.get_one(PlanRow, plan, with_for_update=True)
+            known = plan_of(row)
+            fields: dict[str, object] = dict(changes)
+            if rates:
+                named = {**known.rate_limits, **rates}
+                fields["rate_limits"] = {name: of for name, of in named.items() if of is not None}
             try:
-                changed = Plan.model_validate({**plan_of(row).model_dump(), **changes})
+                changed = Plan.model_validate({**known.model_dump(), **fields})
             except ValidationError as error:
                 problem = problem_of_field(error.errors(include_url=False, include_input=False)[0])
                 raise PlanRefused(f"the plan {row.id} stays as it is. {problem}.") from None
-            for field in changes:
+            for field in fields:
                 setattr(row, field, getattr(changed, field))
             return changed
 

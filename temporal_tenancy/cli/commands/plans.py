@@ -36,6 +36,10 @@ def change(
             help="Of a process's connections, what a tenant may use, or none.",
         ),
     ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="Calls in a second by a name, such as http=20."),
+    ] = None,
     statement_timeout: Annotated[
         str | None, typer.Option(metavar="SECONDS", help="For one statement, or none.")
     ] = None,
@@ -59,6 +63,7 @@ def change(
             weight=weight,
             cap=cap,
             share=share,
+            rates=rate or (),
             timeouts={
                 "statement_timeout": statement_timeout,
                 "lock_timeout": lock_timeout,

@@ -26,6 +26,14 @@ async def test_a_plan_is_changed_and_listed(starter: Starter) -> None:
     assert free["concurrency_cap"] is None
 
 
+async def test_a_plans_rates_are_changed_one_by_one(starter: Starter) -> None:
+    changed = await starter("plans", "set", "free", "--rate", "http=20", "--rate", "crm=0.5")
+    assert changed.code == 0, changed.err
+    assert "Its rates: crm 0.5/s, http 20/s." in changed.out
+    changed = await starter("plans", "set", "free", "--rate", "crm=none", "--json")
+    assert changed.document["rate_limits"] == {"http": 20.0}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -38,6 +46,11 @@ async def test_a_plan_is_changed_and_listed(starter: Starter) -> None:
         (("free", "--idle-timeout", "inf"), "it is a number of seconds, or none."),
         (("free", "--idle-timeout", "0"), "it is 0.001 to 2,073,600 seconds, or none."),
         (("free", "--idle-timeout", "2073601"), "it is 0.001 to 2,073,600 seconds, or none."),
+        (("free", "--rate", "http"), 'such as "http=20".'),
+        (("free", "--rate", "=5"), 'such as "http=20".'),
+        (("free", "--rate", "a b=5"), 'such as "http=20".'),
+        (("free", "--rate", "http=0"), "it is 0.001 to 1,000,000 calls in a second, or none."),
+        (("free", "--rate", "http=nan"), "it is 0.001 to 1,000,000 calls in a second, or none."),
         (("free", "--weight", "0"), "PlanRefused: the plan free stays as it is."),
         (("free", "--weight", "nan"), "PlanRefused: the plan free stays as it is."),
     ],
