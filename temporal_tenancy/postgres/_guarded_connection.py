@@ -39,10 +39,17 @@ if TYPE_CHECKING:
     from psycopg.abc import QueryNoTemplate  # since psycopg 3.3
 
 Row = TypeVar("Row", covariant=True)
+Sent = TypeVar("Sent")
 
 
 # Whether the commit is a session's last: its connection then returns to the pool.
 _is_last: Final[ContextVar[bool]] = ContextVar("temporal_tenancy_is_last_commit", default=False)
+
+# The connection on which this code sends statements of the library's own. Not an attribute of the
+# connection: another task may use it meanwhile.
+_own: Final[ContextVar[GuardedConnection | None]] = ContextVar(
+    "temporal_tenancy_own_statements", default=None
+)
 
 
 @contextmanager
@@ -58,7 +65,9 @@ def last_commit() -> Iterator[None]:
 class GuardedConnection(psycopg.AsyncConnection[Any]):
     """A connection that asks whose the running code is, and whose errors contain no rows' values.
 
-    Until `guard()` everything may be sent: the pool makes its connections outside a scope.
+    It asks in `wait()`, which all that the driver sends passes, of cursors of every kind and of its
+    blocks, and which has the connection for itself: no transaction ends between question and
+    message. Until `guard()` everything may be sent: the pool makes its connections outside a scope.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # the driver's arguments
@@ -67,21 +76,36 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         self.server_cursor_factory = GuardedServerCursor
         self._resetting: str | None = None
         self._row_with_commit: tuple[str, ...] | None = None
-        self._is_own = True  # what is sent is the library's own
 
     def guard(self, resetting: str) -> None:
         """Begins to check what is sent; `resetting` goes with the last commit of a session."""
         self._resetting = resetting
-        self._is_own = False
 
     @contextmanager
     def own_statements(self) -> Iterator[None]:
         """Lets the block send the statements that begin and reset a transaction."""
-        before, self._is_own = self._is_own, True
+        token = _own.set(self)
         try:
             yield
         finally:
-            self._is_own = before
+            _own.reset(token)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what this code sends is the library's own."""
+        return self._resetting is None or _own.get() is self
+
+    async def wait(self, gen: PQGen[Sent], *args: Any, **options: Any) -> Sent:
+        """Sends and receives what `gen` does; raises if the running code may not begin to."""
+        # Rows of a stream and the data of a COPY are part of what has begun. In a pipeline the
+        # cursors ask: its end must be sent.
+        if (
+            not self.is_own
+            and self.pgconn.transaction_status != TransactionStatus.ACTIVE
+            and self.pgconn.pipeline_status == PipelineStatus.OFF
+        ):
+            self.require_sender()
+        return await super().wait(gen, *args, **options)
 
     def beginning(self) -> str:
         """Returns the statement that begins a transaction of the connection's characteristics."""
@@ -112,7 +136,7 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
 
         A commit that the running code may not ask for is a rollback, and raises.
         """
-        if not self._is_own:
+        if not self.is_own:
             try:
                 self.require_committer()
             except (TenancyError, TransactionTimeout):
@@ -125,9 +149,32 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
             or self.pgconn.pipeline_status != PipelineStatus.OFF
             or getattr(self, "_num_transactions", False)  # the driver refuses a commit in its own
         ):
-            await super().commit()
+            with self.own_statements():
+                await super().commit()
             return
         await self.commit_and_send(self._resetting)
+
+    async def rollback(self) -> None:
+        """Rolls back, in any scope: so ends what may not be committed."""
+        with self.own_statements():
+            await super().rollback()
+
+    # What the driver sends of these, it sends at the next BEGIN.
+    async def set_autocommit(self, value: bool) -> None:
+        with self.own_statements():
+            await super().set_autocommit(value)
+
+    async def set_isolation_level(self, value: psycopg.IsolationLevel | None) -> None:
+        with self.own_statements():
+            await super().set_isolation_level(value)
+
+    async def set_read_only(self, value: bool | None) -> None:
+        with self.own_statements():
+            await super().set_read_only(value)
+
+    async def set_deferrable(self, value: bool | None) -> None:
+        with self.own_statements():
+            await super().set_deferrable(value)
 
     async def commit_and_send(self, message: str) -> None:
         """Commits, and sends `message` with it, which saves a round trip.
@@ -136,7 +183,8 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         """
         async with self.lock:
             sent = f"commit; {message}".encode()
-            committed, *others = await self.wait(_results(self.pgconn, sent))
+            with self.own_statements():
+                committed, *others = await self.wait(_results(self.pgconn, sent))
         if committed.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(committed, encoding=self.info.encoding)
         if others and all(each.status != ExecStatus.FATAL_ERROR for each in others):
@@ -149,7 +197,7 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
 
         `placeholders` tells whether the driver replaces placeholders in it.
         """
-        if not self._is_own:
+        if self.pgconn.pipeline_status != PipelineStatus.OFF and not self.is_own:
             self.require_sender()
 
     def require_sender(self) -> None:
@@ -201,7 +249,7 @@ class TenantConnection(GuardedConnection):
     def check(self, statement: str, *, placeholders: bool) -> None:
         """Raises before anything is sent, `StatementRefused` for what could change the tenant."""
         super().check(statement, placeholders=placeholders)
-        if not self._is_own:
+        if not self.is_own:
             reason = refusal(statement, placeholders=placeholders)
             if reason is not None:
                 raise StatementRefused(reason)
@@ -376,7 +424,12 @@ class GuardedCursor(_Guarded[Row]):
 
 
 class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
-    """A cursor of a `GuardedConnection` whose rows stay on the server."""
+    """A cursor of a `GuardedConnection` whose rows stay on the server, until its transaction ends.
+
+    To send its FETCH later would make the next transaction on the connection fail.
+    """
+
+    _stamp: TransactionStamp | None = None  # of the transaction that it was executed in
 
     async def execute(
         self,
@@ -392,8 +445,51 @@ class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
         except psycopg.Error as error:
             withhold_values(error)
             raise
-        self._answered()
+        self._stamp = _stamp_of(self._answered())
         return self
+
+    async def fetchone(self) -> Row | None:
+        self._require_transaction()
+        return await super().fetchone()
+
+    async def fetchmany(self, size: int = 0) -> list[Row]:
+        self._require_transaction()
+        return await super().fetchmany(size)
+
+    async def fetchall(self) -> list[Row]:
+        self._require_transaction()
+        return await super().fetchall()
+
+    def __aiter__(self) -> Self:
+        self._require_transaction()
+        return super().__aiter__()
+
+    async def __anext__(self) -> Row:
+        self._require_transaction()
+        return await super().__anext__()
+
+    async def scroll(self, value: int, mode: str = "relative") -> None:
+        self._require_transaction()
+        await super().scroll(value, mode)
+
+    async def close(self) -> None:
+        """Closes it on the server too, if this code may send that: its transaction does it."""
+        try:
+            self._require_transaction()
+            await super().close()
+        except (TenancyError, TransactionTimeout):
+            await psycopg.AsyncCursor.close(self)
+
+    def _require_transaction(self) -> None:
+        if self._stamp is not None and self._stamp is not _stamp_of(self._conn):
+            raise ScopeMissing(
+                "the transaction in which these rows were asked for has ended. Read them inside "
+                "their tenant_session(), before its commit() or rollback()."
+            )
+
+
+def _stamp_of(connection: psycopg.AsyncConnection[Any]) -> TransactionStamp | None:
+    return connection.stamp if isinstance(connection, TenantConnection) else None
 
 
 def _results(connection: PGconn, message: bytes) -> PQGen[list[PGresult]]:
