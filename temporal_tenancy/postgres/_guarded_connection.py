@@ -7,16 +7,17 @@ engine with events asks for the listeners of five.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import psycopg
 from psycopg import generators, sql
 from psycopg.abc import Params, PQGen, Query
 from psycopg.copy import AsyncCopy, AsyncWriter
-from psycopg.errors import error_from_result
+from psycopg.errors import Diagnostic, error_from_result
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -44,6 +45,15 @@ Sent = TypeVar("Sent")
 
 # Whether the commit is a session's last: its connection then returns to the pool.
 _is_last: Final[ContextVar[bool]] = ContextVar("temporal_tenancy_is_last_commit", default=False)
+
+# What the driver lets code set on its connection, which has to be as before for the next session.
+_SETTINGS: Final = (
+    "row_factory",
+    "cursor_factory",
+    "server_cursor_factory",
+    "prepare_threshold",
+    "prepared_max",
+)
 
 # The connection on which this code sends statements of the library's own. Not an attribute of the
 # connection: another task may use it meanwhile.
@@ -76,10 +86,31 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         self.server_cursor_factory = GuardedServerCursor
         self._resetting: str | None = None
         self._row_with_commit: tuple[str, ...] | None = None
+        self._settings: dict[str, Any] = {}
+        self._handlers: list[Callable[[], None]] = []  # remove those that code has added
 
     def guard(self, resetting: str) -> None:
         """Begins to check what is sent; `resetting` goes with the last commit of a session."""
         self._resetting = resetting
+        self._settings = {name: getattr(self, name) for name in _SETTINGS}
+
+    def restore(self) -> None:
+        """Undoes what a session's code has set on this object, at the end of the session."""
+        for name, value in self._settings.items():
+            setattr(self, name, value)
+        while self._handlers:
+            with suppress(ValueError):  # the code has done it
+                self._handlers.pop()()
+
+    def add_notice_handler(self, callback: Callable[[Diagnostic], None]) -> None:
+        super().add_notice_handler(callback)
+        if self._resetting is not None:
+            self._handlers.append(partial(self.remove_notice_handler, callback))
+
+    def add_notify_handler(self, callback: Callable[[psycopg.Notify], None]) -> None:
+        super().add_notify_handler(callback)
+        if self._resetting is not None:
+            self._handlers.append(partial(self.remove_notify_handler, callback))
 
     @contextmanager
     def own_statements(self) -> Iterator[None]:

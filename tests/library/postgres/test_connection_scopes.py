@@ -9,6 +9,7 @@ from contextvars import Context
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 from sqlalchemy import text
 
 from temporal_tenancy.core.errors import ScopeMissing, StatementRefused, TenantMismatch
@@ -150,6 +151,34 @@ async def test_a_pipeline_rolled_back(database: Database) -> None:
                 await driver.rollback()
                 with pytest.raises(ScopeMissing):
                     await driver.execute(TENANT)
+
+
+async def test_what_a_session_sets_on_the_drivers_connection_ends_with_it(
+    database: Database,
+) -> None:
+    told: list[str | None] = []
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            driver = await driver_of(session)
+            driver.row_factory = dict_row
+            driver.cursor_factory = psycopg.AsyncCursor
+            driver.server_cursor_factory = psycopg.AsyncServerCursor
+            driver.prepare_threshold = 0
+            driver.add_notice_handler(lambda notice: told.append(notice.message_primary))
+            driver.add_notify_handler(lambda notify: told.append(notify.payload))
+            await driver.execute("create temp table if not exists pg_temp.told ()")
+            await driver.execute("create temp table if not exists pg_temp.told ()")
+    assert told == ['relation "told" already exists, skipping']
+    with within(database, "globex"):
+        async with tenant_session() as session:
+            assert await driver_of(session) is driver
+            assert (await session.execute(text("select 1, 2"))).all() == [(1, 2)]
+            with pytest.raises(StatementRefused):
+                await driver.execute("set app.tenant_id = 'acme'")
+            for _ in range(2):
+                await driver.execute("create temp table if not exists pg_temp.told ()")
+            assert driver.prepare_threshold is None
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("steps", range(4))
