@@ -128,14 +128,12 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
 
     async def wait(self, gen: PQGen[Sent], *args: Any, **options: Any) -> Sent:
         """Sends and receives what `gen` does; raises if the running code may not begin to."""
-        # Rows of a stream and the data of a COPY are part of what has begun. In a pipeline the
-        # cursors ask: its end must be sent.
-        if (
-            not self.is_own
-            and self.pgconn.transaction_status != TransactionStatus.ACTIVE
-            and self.pgconn.pipeline_status == PipelineStatus.OFF
-        ):
-            self.require_sender()
+        # In a pipeline the cursors ask: its end must be sent.
+        if not self.is_own and self.pgconn.pipeline_status == PipelineStatus.OFF:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.require_receiver()
+            else:
+                self.require_sender()
         return await super().wait(gen, *args, **options)
 
     def beginning(self) -> str:
@@ -235,6 +233,10 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         """Raises unless the running code may send statements."""
         raise NotImplementedError
 
+    def require_receiver(self) -> None:
+        """Raises unless the running code may go on with a COPY, or get more rows of a stream."""
+        self.require_sender()
+
     def require_committer(self) -> None:
         """Raises unless the running code may commit."""
         raise NotImplementedError
@@ -297,6 +299,10 @@ class TenantConnection(GuardedConnection):
                 "tenant_session(), and call its commit() and rollback() rather than SQL."
             )
         stamp.require_tenant()
+
+    def require_receiver(self) -> None:
+        if self.stamp is not None:
+            self.stamp.require_scope()
 
     def require_committer(self) -> None:
         if self.stamp is None:

@@ -79,6 +79,20 @@ async def test_a_streams_rows_are_not_fetched_in_another_scope(database: Databas
             await cursor.close()
 
 
+async def test_a_copy_does_not_go_on_in_another_scope(database: Database) -> None:
+    async def read(copy: psycopg.AsyncCopy) -> None:
+        with within(database, "globex"):
+            await copy.read()
+
+    with within(database, "acme"):
+        async with tenant_session() as session:
+            driver = await driver_of(session)
+            async with driver.cursor().copy(f"copy ({ROWS}) to stdout") as copy:
+                with pytest.raises(TenantMismatch):
+                    await asyncio.create_task(read(copy), context=Context())
+                assert len([row async for row in copy]) == 1_000
+
+
 async def test_a_cursor_that_outlives_its_session_sends_nothing_into_the_next(
     database: Database,
 ) -> None:

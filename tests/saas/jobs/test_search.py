@@ -30,6 +30,7 @@ from temporal_tenancy.core.inputs import read_input
 from temporal_tenancy.core.jobs import job_of
 from temporal_tenancy.outbox import OutboxMessage
 from temporal_tenancy.outbox._events import use_event_id
+from temporal_tenancy.postgres._awaited_session import AwaitedSession
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import within
 from tests.fixtures.saas import saas_worker
@@ -341,7 +342,7 @@ async def test_a_change_waits_for_the_message_that_is_being_worked_off(
         read.set()
         return text_of(contact)
 
-    execute = AsyncSession.execute
+    execute = AwaitedSession.execute
 
     async def held(self: AsyncSession, statement: Any, *others: Any, **options: Any) -> Any:
         if statement is module._INDEX:
@@ -349,7 +350,7 @@ async def test_a_change_waits_for_the_message_that_is_being_worked_off(
         return await execute(self, statement, *others, **options)
 
     monkeypatch.setattr(module, "_text_of", slow)
-    monkeypatch.setattr(AsyncSession, "execute", held)
+    monkeypatch.setattr(AwaitedSession, "execute", held)
     indexing = asyncio.create_task(
         index(database, "acme", "contact", f"changed/{at.isoformat()}", "1")
     )
