@@ -15,7 +15,6 @@ from temporal_tenancy.cli._broken_code import ApplicationBroken, failed
 from temporal_tenancy.cli._failures import Refusal
 from temporal_tenancy.cli._not_reachable import NotReachable
 from temporal_tenancy.cli.program import Application
-from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError, TenancyError
 from temporal_tenancy.core.nearest import did_you_mean
 from temporal_tenancy.core.words import number
@@ -79,8 +78,7 @@ def _of_the_folder() -> str | None:
         for name in settings:
             if question := did_you_mean(name, [KEY]):
                 raise ApplicationNotFound(
-                    f"[tool.{TABLE}] in pyproject.toml has no setting {printable(name)!r}."
-                    f"{question}"
+                    f"[tool.{TABLE}] in pyproject.toml has no setting {name!r}.{question}"
                 )
     if target is not None and not isinstance(target, str):
         raise ApplicationNotFound(

@@ -216,6 +216,8 @@ def _reset_connection(
     driver = _driver(connection)
     if isinstance(driver, TenantConnection):
         driver.stamp = None
+    if isinstance(driver, GuardedConnection):
+        driver.restore()
     left = []
     if driver.info.transaction_status != TransactionStatus.IDLE:
         left.append("transaction")

@@ -21,7 +21,7 @@ from temporal_tenancy.postgres._every_time import read_every_time
 from temporal_tenancy.postgres._guarded_connection import GuardedConnection, TenantConnection
 from temporal_tenancy.postgres._servers import Server, ServerSilent
 from temporal_tenancy.postgres._shared_pool import SharedPool
-from temporal_tenancy.postgres.database_errors import store_unreachable
+from temporal_tenancy.postgres.database_errors import rejection, store_unreachable
 from temporal_tenancy.postgres.database_urls import (
     CONNECT_TIMEOUT,
     KEEPALIVE_COUNT,
@@ -140,22 +140,10 @@ async def _connect_to_store(*arguments: Any, **options: Any) -> psycopg.AsyncCon
     except (TimeoutError, psycopg.errors.ConnectionTimeout):
         pass
     except psycopg.Error as error:
-        why = _reason(error)
+        why = rejection(error) or "refused the connection"
     if not why:
         raise ServerSilent
     raise store_unreachable(current_store(), why)
-
-
-def _reason(error: psycopg.Error) -> str:
-    """Returns why a connection failed, in words of our own: the driver's name host and role."""
-    text = str(error)
-    if "authentication failed" in text or "no password supplied" in text:
-        return "refused the password or the role of its URL"
-    if "does not exist" in text:
-        return "has no such database or role"
-    if "too many clients" in text or "connection slots" in text or "too many connections" in text:
-        return "has no connection left"
-    return "refused the connection"
 
 
 def _replace_closed(

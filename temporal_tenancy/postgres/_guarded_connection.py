@@ -7,16 +7,17 @@ engine with events asks for the listeners of five.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 import psycopg
 from psycopg import generators, sql
 from psycopg.abc import Params, PQGen, Query
 from psycopg.copy import AsyncCopy, AsyncWriter
-from psycopg.errors import error_from_result
+from psycopg.errors import Diagnostic, error_from_result
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -39,10 +40,26 @@ if TYPE_CHECKING:
     from psycopg.abc import QueryNoTemplate  # since psycopg 3.3
 
 Row = TypeVar("Row", covariant=True)
+Sent = TypeVar("Sent")
 
 
 # Whether the commit is a session's last: its connection then returns to the pool.
 _is_last: Final[ContextVar[bool]] = ContextVar("temporal_tenancy_is_last_commit", default=False)
+
+# What the driver lets code set on its connection, which has to be as before for the next session.
+_SETTINGS: Final = (
+    "row_factory",
+    "cursor_factory",
+    "server_cursor_factory",
+    "prepare_threshold",
+    "prepared_max",
+)
+
+# The connection on which this code sends statements of the library's own. Not an attribute of the
+# connection: another task may use it meanwhile.
+_own: Final[ContextVar[GuardedConnection | None]] = ContextVar(
+    "temporal_tenancy_own_statements", default=None
+)
 
 
 @contextmanager
@@ -58,7 +75,9 @@ def last_commit() -> Iterator[None]:
 class GuardedConnection(psycopg.AsyncConnection[Any]):
     """A connection that asks whose the running code is, and whose errors contain no rows' values.
 
-    Until `guard()` everything may be sent: the pool makes its connections outside a scope.
+    It asks in `wait()`, which all that the driver sends passes, of cursors of every kind and of its
+    blocks, and which has the connection for itself: no transaction ends between question and
+    message. Until `guard()` everything may be sent: the pool makes its connections outside a scope.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # the driver's arguments
@@ -67,21 +86,55 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         self.server_cursor_factory = GuardedServerCursor
         self._resetting: str | None = None
         self._row_with_commit: tuple[str, ...] | None = None
-        self._is_own = True  # what is sent is the library's own
+        self._settings: dict[str, Any] = {}
+        self._handlers: list[Callable[[], None]] = []  # remove those that code has added
 
     def guard(self, resetting: str) -> None:
         """Begins to check what is sent; `resetting` goes with the last commit of a session."""
         self._resetting = resetting
-        self._is_own = False
+        self._settings = {name: getattr(self, name) for name in _SETTINGS}
+
+    def restore(self) -> None:
+        """Undoes what a session's code has set on this object, at the end of the session."""
+        for name, value in self._settings.items():
+            setattr(self, name, value)
+        while self._handlers:
+            with suppress(ValueError):  # the code has done it
+                self._handlers.pop()()
+
+    def add_notice_handler(self, callback: Callable[[Diagnostic], None]) -> None:
+        super().add_notice_handler(callback)
+        if self._resetting is not None:
+            self._handlers.append(partial(self.remove_notice_handler, callback))
+
+    def add_notify_handler(self, callback: Callable[[psycopg.Notify], None]) -> None:
+        super().add_notify_handler(callback)
+        if self._resetting is not None:
+            self._handlers.append(partial(self.remove_notify_handler, callback))
 
     @contextmanager
     def own_statements(self) -> Iterator[None]:
         """Lets the block send the statements that begin and reset a transaction."""
-        before, self._is_own = self._is_own, True
+        token = _own.set(self)
         try:
             yield
         finally:
-            self._is_own = before
+            _own.reset(token)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what this code sends is the library's own."""
+        return self._resetting is None or _own.get() is self
+
+    async def wait(self, gen: PQGen[Sent], *args: Any, **options: Any) -> Sent:
+        """Sends and receives what `gen` does; raises if the running code may not begin to."""
+        # In a pipeline the cursors ask: its end must be sent.
+        if not self.is_own and self.pgconn.pipeline_status == PipelineStatus.OFF:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.require_receiver()
+            else:
+                self.require_sender()
+        return await super().wait(gen, *args, **options)
 
     def beginning(self) -> str:
         """Returns the statement that begins a transaction of the connection's characteristics."""
@@ -112,7 +165,7 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
 
         A commit that the running code may not ask for is a rollback, and raises.
         """
-        if not self._is_own:
+        if not self.is_own:
             try:
                 self.require_committer()
             except (TenancyError, TransactionTimeout):
@@ -125,9 +178,32 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
             or self.pgconn.pipeline_status != PipelineStatus.OFF
             or getattr(self, "_num_transactions", False)  # the driver refuses a commit in its own
         ):
-            await super().commit()
+            with self.own_statements():
+                await super().commit()
             return
         await self.commit_and_send(self._resetting)
+
+    async def rollback(self) -> None:
+        """Rolls back, in any scope: so ends what may not be committed."""
+        with self.own_statements():
+            await super().rollback()
+
+    # What the driver sends of these, it sends at the next BEGIN.
+    async def set_autocommit(self, value: bool) -> None:
+        with self.own_statements():
+            await super().set_autocommit(value)
+
+    async def set_isolation_level(self, value: psycopg.IsolationLevel | None) -> None:
+        with self.own_statements():
+            await super().set_isolation_level(value)
+
+    async def set_read_only(self, value: bool | None) -> None:
+        with self.own_statements():
+            await super().set_read_only(value)
+
+    async def set_deferrable(self, value: bool | None) -> None:
+        with self.own_statements():
+            await super().set_deferrable(value)
 
     async def commit_and_send(self, message: str) -> None:
         """Commits, and sends `message` with it, which saves a round trip.
@@ -136,7 +212,8 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
         """
         async with self.lock:
             sent = f"commit; {message}".encode()
-            committed, *others = await self.wait(_results(self.pgconn, sent))
+            with self.own_statements():
+                committed, *others = await self.wait(_results(self.pgconn, sent))
         if committed.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(committed, encoding=self.info.encoding)
         if others and all(each.status != ExecStatus.FATAL_ERROR for each in others):
@@ -149,12 +226,16 @@ class GuardedConnection(psycopg.AsyncConnection[Any]):
 
         `placeholders` tells whether the driver replaces placeholders in it.
         """
-        if not self._is_own:
+        if self.pgconn.pipeline_status != PipelineStatus.OFF and not self.is_own:
             self.require_sender()
 
     def require_sender(self) -> None:
         """Raises unless the running code may send statements."""
         raise NotImplementedError
+
+    def require_receiver(self) -> None:
+        """Raises unless the running code may go on with a COPY, or get more rows of a stream."""
+        self.require_sender()
 
     def require_committer(self) -> None:
         """Raises unless the running code may commit."""
@@ -201,7 +282,7 @@ class TenantConnection(GuardedConnection):
     def check(self, statement: str, *, placeholders: bool) -> None:
         """Raises before anything is sent, `StatementRefused` for what could change the tenant."""
         super().check(statement, placeholders=placeholders)
-        if not self._is_own:
+        if not self.is_own:
             reason = refusal(statement, placeholders=placeholders)
             if reason is not None:
                 raise StatementRefused(reason)
@@ -218,6 +299,10 @@ class TenantConnection(GuardedConnection):
                 "tenant_session(), and call its commit() and rollback() rather than SQL."
             )
         stamp.require_tenant()
+
+    def require_receiver(self) -> None:
+        if self.stamp is not None:
+            self.stamp.require_scope()
 
     def require_committer(self) -> None:
         if self.stamp is None:
@@ -376,7 +461,12 @@ class GuardedCursor(_Guarded[Row]):
 
 
 class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
-    """A cursor of a `GuardedConnection` whose rows stay on the server."""
+    """A cursor of a `GuardedConnection` whose rows stay on the server, until its transaction ends.
+
+    To send its FETCH later would make the next transaction on the connection fail.
+    """
+
+    _stamp: TransactionStamp | None = None  # of the transaction that it was executed in
 
     async def execute(
         self,
@@ -392,8 +482,51 @@ class GuardedServerCursor(_Guarded[Row], psycopg.AsyncServerCursor[Row]):
         except psycopg.Error as error:
             withhold_values(error)
             raise
-        self._answered()
+        self._stamp = _stamp_of(self._answered())
         return self
+
+    async def fetchone(self) -> Row | None:
+        self._require_transaction()
+        return await super().fetchone()
+
+    async def fetchmany(self, size: int = 0) -> list[Row]:
+        self._require_transaction()
+        return await super().fetchmany(size)
+
+    async def fetchall(self) -> list[Row]:
+        self._require_transaction()
+        return await super().fetchall()
+
+    def __aiter__(self) -> Self:
+        self._require_transaction()
+        return super().__aiter__()
+
+    async def __anext__(self) -> Row:
+        self._require_transaction()
+        return await super().__anext__()
+
+    async def scroll(self, value: int, mode: str = "relative") -> None:
+        self._require_transaction()
+        await super().scroll(value, mode)
+
+    async def close(self) -> None:
+        """Closes it on the server too, if this code may send that: its transaction does it."""
+        try:
+            self._require_transaction()
+            await super().close()
+        except (TenancyError, TransactionTimeout):
+            await psycopg.AsyncCursor.close(self)
+
+    def _require_transaction(self) -> None:
+        if self._stamp is not None and self._stamp is not _stamp_of(self._conn):
+            raise ScopeMissing(
+                "the transaction in which these rows were asked for has ended. Read them inside "
+                "their tenant_session(), before its commit() or rollback()."
+            )
+
+
+def _stamp_of(connection: psycopg.AsyncConnection[Any]) -> TransactionStamp | None:
+    return connection.stamp if isinstance(connection, TenantConnection) else None
 
 
 def _results(connection: PGconn, message: bytes) -> PQGen[list[PGresult]]:

@@ -21,14 +21,18 @@ class TransactionStamp:
 
     def require_tenant(self) -> None:
         """Raises unless a statement may be sent: the scope is the tenant's, and there is time."""
+        self.require_scope()
+        if self.clock is not None:
+            self.clock.check()
+
+    def require_scope(self) -> None:
+        """Raises unless the scope is the tenant's."""
         tenant = current_tenant()
         if self.tenant_id != tenant:
             raise TenantMismatch(
                 f'this session belongs to tenant "{self.tenant_id}", but the current scope is '
                 f'"{tenant}". Open a tenant_session() inside the new scope.'
             )
-        if self.clock is not None:
-            self.clock.check()
 
     def require_tenant_at_commit(self) -> None:
         """Raises unless the transaction may commit."""

@@ -267,6 +267,21 @@ def unreachable(url: URL, error: Exception) -> DatabaseUnreachable:
 _OF_A_URL: Final = ("the password or the role", "no such database or role")
 
 
+def rejection(error: psycopg.Error) -> str | None:
+    """Returns why a server lets nobody in, in words of our own: the driver's name host and role.
+
+    None: it did not say so, and may not be there.
+    """
+    text = str(error)
+    if "authentication failed" in text or "no password supplied" in text:
+        return "refused the password or the role of its URL"
+    if "does not exist" in text:
+        return "has no such database or role"
+    if "too many clients" in text or "connection slots" in text or "too many connections" in text:
+        return "has no connection left"
+    return None
+
+
 def store_unreachable(store: str | None, why: str) -> DatabaseUnreachable:
     """Returns an error that names the store, and nothing of its URL; `why` follows the name."""
     named = "a store" if store is None else f'the store "{store}"'

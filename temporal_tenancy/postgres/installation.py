@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from temporal_tenancy.core.display import printable
 from temporal_tenancy.core.errors import ConfigurationError
 
 SCHEMA: Final = "tenancy"
@@ -41,7 +40,7 @@ class Roles:
         for role in self:
             if not _ROLE.fullmatch(role) or role.startswith("pg_") or role in _RESERVED:
                 raise ConfigurationError(
-                    f"{printable(role)!r} is not a name for a runtime role. Use up to 63 letters, "
+                    f"{role!r} is not a name for a runtime role. Use up to 63 letters, "
                     "digits and _ $ . @ -, beginning with a letter or _, and not with pg_."
                 )
         if len({*self}) < 3:

@@ -176,7 +176,8 @@ def migrate(
 
     Raises:
         ConfigurationError: a URL has the wrong role or no password, the owner may not create or
-            give what is missing, or the database was migrated with other roles.
+            give what is missing, or the database was migrated with other roles or by a later
+            release.
         DatabaseUnreachable: the server did not answer, or refused the owner.
         ExcessRights: a runtime role exists and has more rights than it needs.
         InstallationElsewhere: the tables are in another schema, and `beside` is not set.
@@ -480,6 +481,15 @@ def _migrate(run: _Run, alone: bool) -> None:
                 if not is_blocked(error):
                     raise
                 raise _Blocked(environment) from error
+            except CommandError as error:
+                revision = _revision(owner, environment, schema)
+                if revision is None or getattr(error.__cause__, "argument", None) != revision:
+                    raise
+                raise ConfigurationError(
+                    f"the {environment.name} is at {revision}, which this release does not know: "
+                    "a later one has migrated. Nothing was changed. Migrate with that one; its "
+                    "migrations do not keep this one from running."
+                ) from error
         owner.execute(SET_LOCK_TIMEOUT, [milliseconds(run.patience.turn)])
         with _made_meanwhile(run.patience):
             if run.harden:

@@ -47,6 +47,7 @@ class TenantLock:
         self.token = token
         """Larger than that of every holder before; for another system that can compare it."""
         self.is_lost = False
+        self._has_ended = False  # its block has: what outlives that holds nothing
 
     def check(self, session: AsyncSession | RawSession) -> Coroutine[Any, Any, None]:
         """Makes the transaction of `session` one that only the newest holder can commit.
@@ -70,7 +71,7 @@ class TenantLock:
                 f"the lock {self.name} is {self.tenant}'s, and this code works for "
                 f"{current_tenant()}. Take a lock of its own."
             )
-        if await newest_token(session, self.name) != self.token:
+        if self._has_ended or await newest_token(session, self.name) != self.token:
             self.is_lost = True
         if self.is_lost:
             raise self.lost()
@@ -122,6 +123,7 @@ async def tenant_lock(
                 try:
                     yield lock
                 finally:
+                    lock._has_ended = True
                     renewing.cancel()
                     await asyncio.wait([renewing])
         except TimeoutError:

@@ -39,7 +39,7 @@ def reason(error: BaseException, *, tls: bool = False) -> str:
         if isinstance(each, InvalidResponse):
             return NOT_REDIS
         if isinstance(each, ResponseError):
-            return f"it refused: {each}"
+            return f"it refused: {str(each).rstrip('.')}."
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         if tls:  # Redis without TLS waits for more of what it takes for a command
             return "it does not answer in time, or does not speak TLS. Try redis:// there."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -57,9 +58,9 @@ class SharedState:
         """
         self.timeout = timeout.total_seconds()
         self.circuit = Circuit()
-        self._tls = url is not None and urlsplit(url).scheme in ("rediss", "valkeys")
         self.flights: dict[str, asyncio.Future[bytes]] = {}  # of values that are being computed
         self._client = None if url is None else _client(url, self.timeout, connections)
+        self._tls = url is not None and urlsplit(url).scheme in ("rediss", "valkeys")
         self.counters: dict[str, Any] = {}  # limiters, by where they count
 
     @property
@@ -80,7 +81,7 @@ class SharedState:
             SharedStateUnavailable: there is no server, it does not answer in time, or it refuses.
         """
         if self._client is None:
-            raise SharedStateUnavailable("no Redis is set. Give SharedState its URL.")
+            raise SharedStateUnavailable("Redis is not set. Give SharedState its URL.")
         from redis.exceptions import LockError, RedisError
 
         if not always and not self.circuit.admits():
@@ -169,8 +170,11 @@ def _client(url: str, timeout: float, connections: int) -> Redis:
         "unix:///path. Correct it."
     )
     try:
-        scheme = urlsplit(url).scheme
+        scheme, path = urlsplit(url).scheme, urlsplit(url).path
         if scheme not in SCHEMES or not (urlsplit(url).hostname or scheme == "unix"):
+            raise wrong
+        # The client would take database 0 for a path that is no number.
+        if scheme != "unix" and not re.fullmatch("(/[0-9]*)?", path, re.ASCII):
             raise wrong
         pool = BlockingConnectionPool.from_url(
             url.replace("valkey", "redis", 1) if scheme.startswith("valkey") else url,

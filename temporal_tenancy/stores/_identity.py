@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.control_plane.tables import StoreRow
+from temporal_tenancy.postgres.database_errors import rejection
 from temporal_tenancy.postgres.database_urls import connect_arguments, database_url
 from temporal_tenancy.postgres.installation import IDENTITY, PUBLIC, quoted
 from temporal_tenancy.postgres.secret_texts import hidden
@@ -73,8 +74,9 @@ async def _send(name: str, url: str, values: dict[str, str]) -> str | None:
     except psycopg.OperationalError as error:
         # The driver's message has no password, but the host, which nobody at sign-up needs.
         reason = type(error).__name__ if error.sqlstate is None else f"SQLSTATE {error.sqlstate}"
+        why = rejection(error) or f"does not answer ({reason})"
         raise StoreUnreachable(
-            f"the store {name} does not answer ({reason}). Start its server, or correct its "
-            "connection in the secret store."
+            f"the store {name} {why}. Start its server, or correct its connection in the secret "
+            "store."
         ) from None
     return None if found is None else str(found[0])

@@ -23,7 +23,7 @@ def require_name(name: str) -> None:
     """Raises `StoreRefused` for what cannot be the name of a store."""
     if not _NAME.fullmatch(name) or name.startswith("pg_") or name == SHARED_STORE:
         raise StoreRefused(
-            f"{printable(name)!r} cannot be the name of a store. Use up to 63 of a-z, 0-9 and _, "
+            f"{name!r} cannot be the name of a store. Use up to 63 of a-z, 0-9 and _, "
             f'beginning with a letter, and neither pg_ at the beginning nor "{SHARED_STORE}".'
         )
 
@@ -32,7 +32,7 @@ def require_region(region: str | None) -> None:
     """Raises `StoreRefused` for what cannot be the name of a region; None: no region."""
     if region is not None and not _REGION.fullmatch(region):
         raise StoreRefused(
-            f"{printable(region)!r} cannot be the name of a region. Use up to 63 of a-z, A-Z, 0-9, "
+            f"{region!r} cannot be the name of a region. Use up to 63 of a-z, A-Z, 0-9, "
             "_ and -, such as eu-west-1, or leave it out."
         )
 

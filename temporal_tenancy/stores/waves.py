@@ -134,7 +134,7 @@ def wave_of(name: str, stores: Iterable[StoreMigration]) -> int:
         return min(left, default=max(waves, default=1))
     if name not in map(wave_name, waves):
         has = f"Its waves are {', '.join(map(wave_name, waves))}" if waves else "It has none"
-        raise WaveUnknown(f"this migration has no wave {printable(name)!r}. {has}.")
+        raise WaveUnknown(f"this migration has no wave {name!r}. {has}.")
     wave = next(each for each in waves if wave_name(each) == name)
     if wave != CANARIES and CANARIES in open_ones:
         raise WaveRefused(

@@ -257,6 +257,13 @@ def test_a_database_ahead_of_the_code_is_not_behind(database_urls: DatabaseUrls)
     refuse_pending(database_urls.platform, ENVIRONMENTS)
 
 
+def test_what_a_later_release_has_migrated_is_left_alone(database_urls: DatabaseUrls) -> None:
+    with connect(database_urls.owner) as owner:
+        owner.execute("update tenancy.control_plane_version set version_num = 'of a later release'")
+    with pytest.raises(ConfigurationError, match=r"is at of a later release.*does not know"):
+        run(database_urls)
+
+
 def test_a_url_of_the_wrong_role_or_without_a_password_is_refused(
     empty_urls: DatabaseUrls,
 ) -> None:

@@ -61,6 +61,10 @@ async def test_no_redis_at_all() -> None:
         assert "is not Redis" in await told(f"redis://:{SECRET}@{address}")
 
 
+async def test_a_database_that_the_server_does_not_have(redis_url: str) -> None:
+    assert "it refused: " in await told(redis_url.rsplit("/", 1)[0] + "/9999")
+
+
 async def test_nothing_there() -> None:
     assert "cannot be reached" in await told(f"redis://:{SECRET}@127.0.0.1:{free_port()}")
 
@@ -77,6 +81,9 @@ async def test_tls_where_there_is_none(redis_server: RedisServer) -> None:
         "localhost:6379",
         f"http://:{SECRET}@localhost:6379",
         f"redis://:{SECRET}@localhost:port",
+        f"redis://:{SECRET}@[::1",
+        f"redis://:{SECRET}@localhost/jobs",
+        f"redis://:{SECRET}@localhost/0/1",
         "redis://",
         "postgresql://localhost",
         f"redis://:{SECRET}@localhost:6379/0?socket_read_size=many",

@@ -56,6 +56,17 @@ async def forget(state: SharedState, *names: str) -> None:
     assert await state.client.delete(tenant_key("lock", *names)) == 1
 
 
+async def test_a_lock_whose_block_has_ended_protects_nothing(
+    database: Database, state: SharedState
+) -> None:
+    with working(database, state):
+        async with tenant_lock("books", "2024") as kept:
+            pass
+        async with tenant_session() as session:
+            with pytest.raises(LockLost):
+                await kept.check(session)
+
+
 async def test_one_holds_a_lock_and_the_next_gets_a_larger_token(
     database: Database, state: SharedState
 ) -> None:
@@ -261,7 +272,10 @@ async def test_nothing_begins_without_redis(database: Database, own_redis: Redis
 
 
 async def test_nothing_begins_where_no_redis_is_set(database: Database) -> None:
-    with working(database, SharedState(None)), pytest.raises(LockUnavailable, match="no Redis"):
+    with (
+        working(database, SharedState(None)),
+        pytest.raises(LockUnavailable, match="Redis is not set"),
+    ):
         async with tenant_lock("books"):
             raise AssertionError("it went on")
 

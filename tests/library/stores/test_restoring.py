@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from datetime import date
@@ -37,9 +38,15 @@ ISOLATIONS: Final = (Isolation.SHARED, Isolation.SCHEMA, Isolation.DATABASE)  # 
 DAYS: Final = [date(2013, 4, day) for day in (1, 2)]
 
 
-def run(commands: str, variables: dict[str, str], folder: Path) -> None:
+def run(
+    commands: str,
+    variables: dict[str, str],
+    folder: Path,
+    *,
+    options: Sequence[str] = ("-euo", "pipefail"),
+) -> None:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
+        ["bash", *options, "-c", commands],
         cwd=folder,
         env=variables,
         capture_output=True,
@@ -136,6 +143,29 @@ async def test_one_tenant_goes_back_and_no_other(
     migrate_all(preparation)
     with connect(database_urls.owner) as owner:
         assert lint(owner, environments=(*LIBRARY, TABLES)) == []
+
+
+async def test_a_table_that_cannot_be_read_leaves_the_tenant_as_it_was(
+    database: Database, database_urls: DatabaseUrls, tmp_path: Path
+) -> None:
+    variables = variables_of(database_urls, "acme", "")
+    backup, restore = COMMANDS[:2]
+    run(backup, variables, tmp_path)
+    with within(database, "acme"):
+        await write("acme", DAYS[0])
+    await database.dispose()
+    program = shutil.which("psql", path=variables["PATH"])
+    failing = tmp_path / "programs" / "psql"
+    failing.parent.mkdir()
+    failing.write_text(
+        '#!/bin/sh\ncase "$*" in *"copy (select"*daily_usage*) exit 2;; esac\n'
+        f'exec {program} "$@"\n'
+    )
+    failing.chmod(0o700)
+    path = f"{failing.parent}{os.pathsep}{variables['PATH']}"
+    run(restore, variables | {"PATH": path}, tmp_path, options=[])
+    with within(database, "acme"):
+        assert await days() == DAYS[:1]
 
 
 def test_what_follows_asks_each_database_since_its_row_is_newer_than_the_backup() -> None:

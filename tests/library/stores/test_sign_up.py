@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.control_plane.directory import ControlPlaneDirectory
@@ -185,6 +186,24 @@ async def test_a_store_that_is_down_adds_nobody_and_another_takes_its_place(
     connection_secrets.remove("a_down.platform")
     with pytest.raises(ConnectionSecretMissing):
         await add(sign_up, "other", store="a_down")
+
+
+async def test_a_store_that_lets_nobody_in_says_so(
+    preparation: Preparation,
+    sign_up: SignUp,
+    other_database: DatabaseUrls,
+    connection_secrets: FileConnectionSecrets,
+) -> None:
+    name = preparation.prepare(Isolation.DATABASE, at=other_database.owner)
+    url = make_url(other_database.platform).set(password="s3cr3t")
+    connection_secrets.put(f"{name}.platform", url.render_as_string(hide_password=False))
+    with pytest.raises(StoreUnreachable, match="refused the password") as raised:
+        await add(sign_up, "acme", store=name)
+    assert "s3cr3t" not in str(raised.value)
+    url = url.set(database="nowhere", password=make_url(other_database.platform).password)
+    connection_secrets.put(f"{name}.platform", url.render_as_string(hide_password=False))
+    with pytest.raises(StoreUnreachable, match="has no such database or role"):
+        await add(sign_up, "acme", store=name)
 
 
 async def test_a_store_at_anothers_place_is_refused(

@@ -218,6 +218,7 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
         (("stores", "add", "t_one", "--count", "2"), "several stores have no name"),
         (("stores", "add", "T"), "StoreRefused: 'T' cannot be the name of a store."),
         (("stores", "add", "--region", ""), "'' cannot be the name of a region."),
+        (("stores", "add", "--region", "\x1b[31m"), r"'\x1b[31m' cannot be the name of a region."),
         (
             ("tenants", "add", "acme", "--isolation", "schema", "--region", "e\tu"),
             "cannot be the name of a region.",
