@@ -212,7 +212,7 @@ class Job:
         name = f"list[{model.__name__}]" if coalesce.together else model.__name__
         if not inspect.iscoroutinefunction(inspect.unwrap(coalesce.handler)) or accepted != [taken]:
             raise ConfigurationError(
-                f"{what} must be async and take exactly one argument, annotated with {name}: "
+                f"{what} must be async and take exactly one argument, annotated with {name}, "
                 f"{'inputs' if coalesce.together else 'the input'} of the job."
             )
 

@@ -22,10 +22,18 @@ PAYLOAD_TEXT: Final = f"""(
 
 Key = tuple[str, UUID]  # a message's tenant and id
 
+# One descent of the index for each message, whatever the planner knows of the tenant. Without the
+# OFFSET it may take a tenant that has come since the last ANALYZE for one without rows, and read
+# all of them: 25 times as many with 12,000 messages.
 _TEXTS: Final = library_text(f"""
-    select m.tenant_id, m.id, {PAYLOAD_TEXT} as payload
+    select found.tenant_id, found.id, found.payload
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as wanted (tenant_id, id)
-    join tenancy.outbox_messages as m on m.tenant_id = wanted.tenant_id and m.id = wanted.id
+    cross join lateral (
+        select m.tenant_id, m.id, {PAYLOAD_TEXT} as payload
+        from tenancy.outbox_messages as m
+        where m.tenant_id = wanted.tenant_id and m.id = wanted.id
+        offset 0
+    ) as found
 """)
 
 

@@ -20,11 +20,17 @@ from temporal_tenancy.postgres.library_text import library_text
 # A message that someone else has claimed since is no longer this workflow's.
 _IS_OWN: Final = "m.workflow_id = :workflow_id"
 
+# One descent of the index for each message. The conditions are outside, or the planner might take
+# an index of all that is in work, and read it for each message.
 _LOAD: Final = library_text(f"""
-    select tenant_id, id, job, key, priority, attempts, correlation_id, workflow_id
-    from tenancy.outbox_messages as m
-    where id = any(cast(:ids as uuid[])) and m.{IS_PROCESSING} and {_IS_OWN}
-    order by id
+    select
+        m.tenant_id, m.id, m.job, m.key, m.priority, m.attempts, m.correlation_id, m.workflow_id
+    from unnest(cast(:ids as uuid[])) as wanted (id)
+    cross join lateral (
+        select * from tenancy.outbox_messages as m where m.id = wanted.id offset 0
+    ) as m
+    where m.{IS_PROCESSING} and {_IS_OWN}
+    order by m.id
 """)
 _BEGIN_AGAIN: Final = library_text(f"""
     update tenancy.outbox_messages as m

@@ -53,7 +53,9 @@ def test_each_misspelled_argument_names_the_one_that_was_meant(
 
 
 def test_what_is_like_no_argument_lists_them() -> None:
-    with pytest.raises(ConfigurationError, match=r"'zzz'\. Use one of: handler, limit, parallel\."):
+    with pytest.raises(
+        ConfigurationError, match=r"'zzz'\. Use one of: handler, limit, parallel, together\."
+    ):
         Coalesce(zzz=1)  # type: ignore[call-arg]
 
 

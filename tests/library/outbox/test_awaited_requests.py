@@ -27,6 +27,7 @@ from temporal_tenancy.outbox import (
     enqueue_many_in,
     enqueue_or_find,
     once,
+    once_each,
     once_in,
     reschedule,
 )
@@ -46,6 +47,7 @@ IN_A_SESSION: Final[dict[str, Call]] = {
     "enqueue_many": lambda _: enqueue_many("test.note", [{}, {}]),
     "enqueue_or_find": lambda _: enqueue_or_find("test.note", {}),
     "once": lambda session: once(session, "consumer", "e1"),
+    "once_each": lambda session: once_each(session, "consumer", ["e1"]),
     "cancel": lambda _: cancel(NOTE),
     "reschedule": lambda _: reschedule(NOTE, FAR),
 }

@@ -9,18 +9,21 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from sqlalchemy import event, make_url
+from sqlalchemy import Engine, event, make_url, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dev.devstack.postgres import EmbeddedPostgres
-from temporal_tenancy.outbox import RelayOptions
+from temporal_tenancy.outbox import OutboxMessage, RelayOptions
+from temporal_tenancy.outbox import _working as working
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay._server_settings import SERVER_SETTINGS
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
-from temporal_tenancy.postgres.database import Database
+from temporal_tenancy.postgres.database import Database, tenant_session
+from tests.fixtures.postgres import within
 
 WAITING: Final = 50_000  # messages of one tenant
 OTHERS: Final = 50  # tenants with a few messages each
+IN_WORK: Final = 5_000  # messages that workflows handle
 BATCH: Final = 100  # messages per claim
 # Rows that a statement may read per row it takes: the row, its lock, and skipped rows.
 READS: Final = 5
@@ -33,13 +36,19 @@ _FILL: Final = f"""
     union all
     select 'small-' || n % {OTHERS}, 'test.note', n, '{{}}' from generate_series(1, 200) as n
 """
+# Before the tenant has come.
+_HISTORY: Final = """
+    insert into tenancy.outbox_messages (tenant_id, job, key, payload, status, completed_at)
+    select 'former-' || n % 4, 'test.note', n, '{}', 'completed', now()
+    from generate_series(1, 20000) as n
+"""
 # In hand: each of these workflows handles a hundred messages.
-_IN_HAND: Final = """
+_IN_HAND: Final = f"""
     insert into tenancy.outbox_messages
         (tenant_id, job, key, payload, status, lease_until, workflow_id)
-    select 'large', 'test.note', 'in hand ' || n, '{}', 'processing', now() + interval '1 hour',
+    select 'large', 'test.note', 'in hand ' || n, '{{}}', 'processing', now() + interval '1 hour',
         'large/test.note/messages-of-' || n / 100
-    from generate_series(1, 5000) as n
+    from generate_series(1, {IN_WORK}) as n
 """
 _COMPLETED: Final = """
     update tenancy.outbox_messages set status = 'completed', completed_at = now() - interval '1
@@ -88,19 +97,34 @@ STATEMENTS: Final[dict[str, Statement]] = {
 }
 
 
+# Of the workflow that handles several messages, in its tenant's sessions.
+_OWN: Final = "large/test.note/messages-of-7"
+_HOLDER: Final = working.holder(_OWN)
+OF_A_TENANT: Final[dict[str, Statement]] = {
+    "load": lambda session, own: working.load(session, [each.id for each in own], _OWN),
+    "complete": _HOLDER.complete,
+    "fail": lambda session, own: _HOLDER.fail(
+        session, [Failed(each, "Wrong", "it was wrong.", LEASE) for each in own]
+    ),
+    "begin_again": lambda session, own: working.begin_again(session, own[0], _OWN),
+}
+
+
 @dataclass(frozen=True)
 class Filled:
     """An outbox with a backlog."""
 
     database: Database  # as the relay's role writes it
     taken: list[Message]  # claimed, but not marked
+    own: list[Message]  # those that one workflow handles
+    analysed: str  # when
 
 
-@pytest.fixture(scope="module", params=["empty", "full"])
+@pytest.fixture(scope="module", params=["empty", "others", "full"])
 async def filled(
     request: pytest.FixtureRequest, postgres: EmbeddedPostgres, migrated_template: str
 ) -> AsyncIterator[Filled]:
-    """The outbox, analysed when it was empty and when it was full."""
+    """The outbox, analysed when it was empty, when it had other tenants' rows, and when full."""
     name = f"claim_plans_{request.param}"
     urls = postgres.create_database(name, template=migrated_template)
     target = make_url(urls.superuser).set(drivername="postgresql")
@@ -110,17 +134,28 @@ async def filled(
         await everything.execute(
             "alter table tenancy.outbox_messages set (autovacuum_enabled = false)"
         )
-        if request.param == "empty":
+        if request.param == "others":
+            await everything.execute(_HISTORY)
+        if request.param != "full":
             await everything.execute("analyze tenancy.outbox_messages")
         await everything.execute(_FILL.encode())
         await everything.execute(_COMPLETED)
-        await everything.execute(_IN_HAND)
+        await everything.execute(_IN_HAND.encode())
         if request.param == "full":
             await everything.execute("analyze tenancy.outbox_messages")
-    database = Database(platform_url=urls.relay, platform_settings=SERVER_SETTINGS)
+    database = Database(
+        tenant_url=urls.tenant, platform_url=urls.relay, platform_settings=SERVER_SETTINGS
+    )
     async with database.platform_session("claim in a test") as session:
         taken = await queue.claim(session, {"large": BATCH}, lease=timedelta(0))
-    yield Filled(database, taken)
+    with within(database, "large"):
+        async with tenant_session() as session:
+            ids = await session.scalars(
+                select(OutboxMessage.id).where(OutboxMessage.workflow_id == _OWN)
+            )
+            own = await working.load(session, ids.all(), _OWN)
+    assert len(own) == BATCH
+    yield Filled(database, taken, own, request.param)
     await database.dispose()
     postgres.drop_database(name)
 
@@ -137,32 +172,60 @@ async def test_a_statement_reads_what_it_takes_and_not_the_backlog(
         assert not kinds & {"Seq Scan", "Bitmap Heap Scan", "Hash Join", "Merge Join"}, plan
         most = queue.PRUNE_ROWS if name == "prune" else BATCH
         assert all(node["Actual Rows"] <= most for node in nodes if "Sort" in node["Node Type"])
-        assert sum(map(_read, nodes)) <= most * READS, plan
+        most = queue.PRUNE_ROWS * READS if name == "prune" else _most(name, filled)
+        assert sum(map(_read, nodes)) <= most, plan
+
+
+def _most(name: str, filled: Filled) -> int:
+    """Returns how many rows of the outbox a statement may read."""
+    # Where no message was in work when the table was analysed, a mark reads all that now are.
+    marks = ("hand_over", "complete", "release", "fail", "begin_again")
+    in_work = IN_WORK if filled.analysed == "others" and name in marks else 0
+    return in_work + BATCH * READS
+
+
+@pytest.mark.parametrize("name", OF_A_TENANT)
+async def test_so_does_a_workflow_that_handles_several(name: str, filled: Filled) -> None:
+    """Without the relay's settings: the tenant's session has its role's."""
+    engine = filled.database.tenant_engine.sync_engine
+    with within(filled.database, "large"):
+        async with tenant_session() as session:
+            plans = await _plans_in(session, engine, lambda: OF_A_TENANT[name](session, filled.own))
+    assert plans
+    for plan in plans:
+        assert sum(map(_read, _nodes(plan))) <= _most(name, filled), plan
 
 
 async def _plans(statement: Statement, filled: Filled) -> list[dict[str, Any]]:
-    """Returns the plans of all statements of a function, as executed; rolls back."""
+    """Returns the plans of all statements of a relay's function."""
+    engine = filled.database.platform_engine.sync_engine
+    async with filled.database.platform_session("look at plans in a test") as session:
+        return await _plans_in(session, engine, lambda: statement(session, filled.taken))
+
+
+async def _plans_in(
+    session: AsyncSession, engine: Engine, send: Callable[[], Awaitable[object]]
+) -> list[dict[str, Any]]:
+    """Returns the plans of all statements that `send` sends, as executed; rolls back."""
     sent: list[tuple[str, Any]] = []
 
     def note(connection: object, cursor: object, sql: str, parameters: object, *_: object) -> None:
         sent.append((sql, parameters))
 
-    engine = filled.database.platform_engine.sync_engine
-    async with filled.database.platform_session("look at plans in a test") as session:
-        event.listen(engine, "before_cursor_execute", note)
-        await statement(session, filled.taken)
-        event.remove(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", note)
+    await send()
+    event.remove(engine, "before_cursor_execute", note)
+    await session.rollback()
+    found = []
+    for sql, parameters in sent:
+        if "outbox_messages" not in sql:
+            continue
+        connection = await session.connection()
+        explained = await connection.exec_driver_sql(
+            f"explain (analyze, format json) {sql}", parameters
+        )
+        found.append(explained.scalar_one()[0]["Plan"])
         await session.rollback()
-        found = []
-        for sql, parameters in sent:
-            if "outbox_messages" not in sql:
-                continue
-            connection = await session.connection()
-            explained = await connection.exec_driver_sql(
-                f"explain (analyze, format json) {sql}", parameters
-            )
-            found.append(explained.scalar_one()[0]["Plan"])
-            await session.rollback()
     return found
 
 

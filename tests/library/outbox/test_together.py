@@ -132,8 +132,8 @@ async def test_several_events_are_not_one(database: Database) -> None:
 @pytest.mark.parametrize(
     ("coalesce", "wanted"),
     [
-        (Coalesce(10, note, together=True), r"annotated with list\[Noted\]: inputs of the job"),
-        (Coalesce(10, note_together), "annotated with Noted: the input of the job"),
+        (Coalesce(10, note, together=True), r"annotated with list\[Noted\], inputs of the job"),
+        (Coalesce(10, note_together), "annotated with Noted, the input of the job"),
     ],
 )
 def test_the_handler_takes_what_the_declaration_says(coalesce: Coalesce, wanted: str) -> None:

@@ -47,11 +47,11 @@ class Poison:
 POISON: Final = (
     Poison("no.such_job", "", "relay", "UnknownJob", '{"owner": ""}'),
     Poison(ALONE, "", "relay", "InvalidPayload", '{"owner": 7}'),
+    Poison(AT_ONCE, REFUSE, "message", "NotCounted"),
     Poison(TOGETHER, "", "relay", "InvalidPayload", '{"owner": "", "tenant_id": "t00001"}'),
     Poison(ALONE, REFUSE, "workflow", "NotCounted"),
     Poison(TOGETHER, REFUSE, "message", "NotCounted"),
     Poison(ALONE, GARBLE, "workflow", "Garbled"),
-    Poison(AT_ONCE, REFUSE, "message", "NotCounted"),
     Poison(AT_ONCE, GARBLE, "message", "Garbled"),
 )
 _EACH: Final = ((ALONE, ALONE_EACH), (TOGETHER, TOGETHER_EACH), (AT_ONCE, TOGETHER_EACH))
