@@ -18,7 +18,7 @@ from temporal_tenancy.outbox.transitions import BEGUN_AGAIN
 from temporal_tenancy.postgres.library_text import library_text
 
 # A message that someone else has claimed since is no longer this workflow's.
-_IS_OWN: Final = "m.workflow_id = :workflow_id"
+_IS_OWN: Final = f"m.workflow_id = :workflow_id and m.{IS_PROCESSING}"
 
 # One descent of the index for each message. The conditions are outside, or the planner might take
 # an index of all that is in work, and read it for each message.
@@ -29,13 +29,13 @@ _LOAD: Final = library_text(f"""
     cross join lateral (
         select * from tenancy.outbox_messages as m where m.id = wanted.id offset 0
     ) as m
-    where m.{IS_PROCESSING} and {_IS_OWN}
+    where {_IS_OWN}
     order by m.id
 """)
 _BEGIN_AGAIN: Final = library_text(f"""
     update tenancy.outbox_messages as m
     set {BEGUN_AGAIN}
-    where id = :id and m.{IS_PROCESSING} and {_IS_OWN}
+    where id = :id and {_IS_OWN}
     returning attempts
 """)
 _COMPLETE: Final = completing(_IS_OWN)

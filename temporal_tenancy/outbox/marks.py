@@ -24,7 +24,6 @@ from temporal_tenancy.core.redaction import is_for_people, words_of
 from temporal_tenancy.dead_letters.recording import Letter, Source, put_letters
 from temporal_tenancy.outbox.relay.messages import Failed, Message
 from temporal_tenancy.outbox.retries import RetryLadder
-from temporal_tenancy.outbox.tables import IS_PROCESSING
 from temporal_tenancy.outbox.transitions import COMPLETED, FAILED
 from temporal_tenancy.postgres.library_text import library_text
 from temporal_tenancy.sdk.taken_ids import KeyReused
@@ -122,17 +121,18 @@ class Holder:
         await put_letters(session, list(_letters_of(dead, source)))
 
 
-def completing(is_own: str = "true") -> TextClause:
+def completing(is_own: str) -> TextClause:
     """Returns the SQL that completes the messages of `:tenants` and `:ids`.
 
-    `is_own` is a condition on `m`, the message: whether it still belongs to the holder.
+    `is_own` is a condition on `m`, the message: whether it still belongs to the holder, and is in
+    work.
     """
     return library_text(f"""
         update tenancy.outbox_messages as m
         set {COMPLETED}
         from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
         where m.tenant_id = marked.tenant_id and m.id = marked.id
-            and m.{IS_PROCESSING} and {is_own}
+            and {is_own}
     """)
 
 
@@ -140,7 +140,7 @@ def failing(is_own: str) -> TextClause:
     """Returns the SQL that marks messages as failed, and returns the tenant and id of each.
 
     `is_own` is a condition on `m`, the message, and `failed`, its mark: whether the message still
-    belongs to the holder.
+    belongs to the holder, and is in work.
     """
     return library_text(f"""
         update tenancy.outbox_messages as m
@@ -150,7 +150,7 @@ def failing(is_own: str) -> TextClause:
             cast(:error_types as text[]), cast(:error_messages as text[]), cast(:attempts as int[])
         ) as failed (tenant_id, id, wait, error_type, error_message, attempts)
         where m.tenant_id = failed.tenant_id and m.id = failed.id
-            and m.{IS_PROCESSING} and {is_own}
+            and {is_own}
         returning m.tenant_id, m.id
     """)
 

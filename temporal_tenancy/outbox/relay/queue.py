@@ -19,7 +19,13 @@ from temporal_tenancy.dead_letters.payload_texts import PAYLOAD_TEXT, Key, paylo
 from temporal_tenancy.outbox.enqueueing import CORRELATION_MAX_CHARACTERS
 from temporal_tenancy.outbox.marks import Holder, completing, failing, named
 from temporal_tenancy.outbox.relay.messages import Message, Unit
-from temporal_tenancy.outbox.tables import IS_AN_ID, IS_COMPLETED, IS_PROCESSING, IS_WAITING
+from temporal_tenancy.outbox.tables import (
+    IS_AN_ID,
+    IS_COMPLETED,
+    IS_PROCESSING,
+    IS_PROCESSING_BY_KEY,
+    IS_WAITING,
+)
 from temporal_tenancy.outbox.transitions import (
     CLAIMED,
     GIVEN_BACK,
@@ -134,7 +140,7 @@ _LIMIT: Final = text("select set_config('statement_timeout', :milliseconds, true
 
 _MARKED: Final = f"""
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
-    where m.tenant_id = marked.tenant_id and m.id = marked.id and m.{IS_PROCESSING}
+    where m.tenant_id = marked.tenant_id and m.id = marked.id and {IS_PROCESSING_BY_KEY}
 """
 _RELEASE: Final = library_text(f"""
     update tenancy.outbox_messages as m
@@ -144,7 +150,7 @@ _RELEASE: Final = library_text(f"""
     ) as released (tenant_id, id, attempts)
     where m.tenant_id = released.tenant_id and m.id = released.id
         -- Another relay may have it by now, with a later attempt.
-        and m.{IS_PROCESSING} and m.attempts = released.attempts
+        and {IS_PROCESSING_BY_KEY} and m.attempts = released.attempts
 """)
 _HAND_OVER: Final = library_text(f"""
     update tenancy.outbox_messages as m
@@ -217,7 +223,10 @@ _SLOTS_TO_CHECK: Final = library_text("""
 
 # A started workflow exists, no matter who holds its message, so completing has no condition. After
 # a failed attempt another relay may have begun a later one, so failing compares the attempts.
-RELAY: Final = Holder(completing(), failing("m.attempts = failed.attempts"))
+RELAY: Final = Holder(
+    completing(IS_PROCESSING_BY_KEY),
+    failing(f"{IS_PROCESSING_BY_KEY} and m.attempts = failed.attempts"),
+)
 """A relay as the holder of messages, which it recognises as its own by their attempt."""
 
 
