@@ -14,6 +14,7 @@ from temporal_tenancy.outbox.relay import _upkeep as upkeep
 from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay._mark_writer import MarkWriter
 from temporal_tenancy.outbox.relay._upkeep import Upkeep
+from temporal_tenancy.outbox.tables import IS_PROCESSING_BY_KEY
 from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
 
@@ -44,9 +45,9 @@ def _give_back_what_another_has() -> None:
 
 
 def _mark_what_another_has() -> None:
-    replace(queue, "RELAY", Holder(completing(), failing("true")))
-    replace(working, "_COMPLETE", completing())
-    replace(working, "_FAIL", failing("true"))
+    replace(queue, "RELAY", Holder(completing(IS_PROCESSING_BY_KEY), failing(IS_PROCESSING_BY_KEY)))
+    replace(working, "_COMPLETE", completing(IS_PROCESSING_BY_KEY))
+    replace(working, "_FAIL", failing(IS_PROCESSING_BY_KEY))
 
 
 def _believe_that_it_is_done() -> None:
