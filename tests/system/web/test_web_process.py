@@ -206,7 +206,6 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
         await page.get_by_label("CSV file").set_input_files(file)
         await page.get_by_role("button", name="Import").click()
         await expect(page.get_by_role("alert")).to_contain_text("valid key")
-        complaints.clear()  # Chromium logs every 401
         await page.get_by_label("API key").fill("\u201ctk_quoted\u201d")
         await page.get_by_role("button", name="Import").click()
         await expect(page.get_by_role("alert")).to_contain_text("Copy it again")
@@ -265,7 +264,9 @@ async def test_a_person_imports_a_file_and_sees_it_progress(
 
         kept = await page.evaluate("JSON.stringify([{...localStorage}, document.cookie])")
         assert json.loads(kept) == [{}, ""]
-        assert complaints == []
+        refused = "the server responded with a status of 401"
+        assert [each for each in complaints if refused not in each] == []
+        assert len(complaints) <= 2  # of the wrong key: whose it is, and the import
         assert all(url.startswith((door_process.health, "blob:", "data:")) for url in asked)
         await browser.close()
     assert web_tenants["acme"] not in door_process.text
