@@ -29,6 +29,7 @@ from temporal_tenancy.core.spelling import SpelledEnum, spelled
 
 Class = TypeVar("Class", bound=type)
 _MARK: Final = "__tenancy_job__"
+IN_WORKFLOW: Final = 100  # messages that a workflow takes whose handler takes several
 
 
 class JobPriority(IntEnum, metaclass=SpelledEnum):
@@ -50,17 +51,23 @@ class Coalesce:
     message, with up to `parallel` calls at a time. `handler` is an async tenant activity that takes
     the job's input and does the work of one message.
 
-    With `together`, it takes a list of inputs and does the work of all of them, in one transaction;
-    `current_event_ids()` has their events in the same order. A call that fails is repeated with
-    each half of its messages, until those that cannot be handled stand alone. So the handler must
-    undo what it did when it raises, as a `tenant_session()` does. A message of which an attempt has
-    failed is handled alone from then on.
+    With `together`, it takes a list of at most `limit` inputs and does the work of all of them, in
+    one transaction; `current_event_ids()` has their events in the same order. A workflow then has
+    up to a hundred messages, or `limit` if that is more, and makes one call after another. A call
+    that fails is repeated with each half of its messages, until those that cannot be handled stand
+    alone. So the handler must undo what it did when it raises, as a `tenant_session()` does. A
+    message of which an attempt has failed is handled alone from then on.
     """
 
-    limit: int  # messages per workflow, at least 1
+    limit: int  # messages per workflow or, together, per call; at least 1
     handler: Callable[[Any], Awaitable[Any]]  # takes the job's input, or a list of them
     parallel: int = 10  # concurrent calls of the handler, at least 1
     together: bool = False  # whether the handler takes a list
+
+    @property
+    def in_workflow(self) -> int:
+        """The number of messages that one workflow takes at most."""
+        return max(self.limit, IN_WORKFLOW) if self.together else self.limit
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class _Work:
             await self.marks.write()
 
     async def do_together(self, messages: Sequence[Message]) -> None:
-        """Handles all messages in one call, but for those that have failed before.
+        """Handles up to `limit` messages in one call, but for those that have failed before.
 
         A call that fails is made again for each half of its messages.
         """
@@ -149,7 +149,8 @@ class _Work:
                     taken.append(self._read(message))
             except Exception as error:  # one message's payload must not affect the others
                 await self.marks.add(self._failure(message, error))
-        parts = [taken] if taken else []
+        limit = self._coalesce.limit
+        parts = [taken[begin : begin + limit] for begin in range(0, len(taken), limit)][::-1]
         while parts:
             part = parts.pop()
             try:

@@ -816,7 +816,7 @@ def _begun(*work: Coroutine[Any, Any, None]) -> Sequence[asyncio.Task[None]]:
 def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:
     """Returns the units of a coalescing job's messages; all but the last are full."""
     assert job.coalesce is not None
-    limit = job.coalesce.limit
+    limit = job.coalesce.in_workflow
     batches = (messages[first : first + limit] for first in range(0, len(messages), limit))
     # Each try gets a new id: if an earlier start succeeded despite an error, its workflow finds
     # that the messages are no longer its own.
@@ -832,7 +832,7 @@ def _batches(job: Job, messages: Sequence[Message]) -> list[Unit]:
 
 def _limit(unit: Unit) -> int:
     coalesce = registry.get_or_raise(unit.messages[0].job).coalesce
-    return 1 if coalesce is None else coalesce.limit
+    return 1 if coalesce is None else coalesce.in_workflow
 
 
 def _start_tried(unit: Unit, outcome: StartOutcome, in_hand: float) -> StartTried:

@@ -36,11 +36,13 @@ def have_ended(messages: list[OutboxMessage]) -> bool:
     return all(message.status in ("completed", "dead_letter") for message in messages)
 
 
-async def asked(database: Database, number: int, texts: dict[int, str]) -> list[str]:
+async def asked(
+    database: Database, number: int, texts: dict[int, str], job: str = JOB
+) -> list[str]:
     """Asks for so many, all before a relay looks; returns the keys of those without a text."""
     keys = [f"k{each:02}" for each in range(number)]
     for each, key in enumerate(keys):
-        await ask(database, "acme", JOB, key=key, input={"text": texts.get(each, "")})
+        await ask(database, "acme", job, key=key, input={"text": texts.get(each, "")})
     return [key for each, key in enumerate(keys) if each not in texts]
 
 
@@ -83,6 +85,19 @@ async def test_what_is_bad_is_found_by_halves_and_is_alone_from_then_on(
         of_it = [len(texts) for texts in work_control.together if failed in texts]
         assert of_it[-3:] == [1, 1, 1]
         assert of_it.count(1) == 3
+
+
+async def test_a_call_takes_no_more_than_the_limit_and_a_workflow_several_calls(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, work_control: Control
+) -> None:
+    good = await asked(database, 40, {20: "refuse this"}, "test.few")
+    async with running(make_relay()):
+        found = await until_messages(database, "acme", have_ended)
+    sizes = [len(texts) for texts in work_control.together]
+    assert sizes[:2] == [15, 15]  # the second one fails, and is halved before the third
+    assert (max(sizes), sizes[2], sizes[-1]) == (15, 7, 10)
+    assert len({message.workflow_id for message in found if message.status == "completed"}) == 1
+    assert await effects_of(database, "acme") == good
 
 
 async def test_a_failure_of_the_database_is_of_no_message(
