@@ -25,7 +25,8 @@ class TenantInput(BaseModel):
     newer caller; the doors through which users start jobs reject them (`read_input`).
     """
 
-    model_config = ConfigDict(frozen=True)
+    # Infinity and NaN are no JSON: they would arrive as null.
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     tenant_id: TenantId
 
@@ -33,7 +34,8 @@ class TenantInput(BaseModel):
 class PlatformInput(BaseModel):
     """The input of a platform workflow."""
 
-    model_config = ConfigDict(frozen=True)
+    # Infinity and NaN are no JSON: they would arrive as null.
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class JobInput(PlatformInput):

@@ -107,6 +107,13 @@ def test_whatever_is_read_survives_all_that_is_done_with_it(text: str) -> None:
         assert to_json(Anything.model_validate_json(sent)) == sent
 
 
+@pytest.mark.parametrize("text", ["Infinity", "-INFINITY", "nan", "1e999"])
+def test_a_text_that_is_read_as_no_finite_number_is_refused(text: str) -> None:
+    """It would be written as null."""
+    with pytest.raises(InvalidPayload, match="finite number"):
+        read_input(Anything, {"tenant_id": "acme", "number": text}, what="the payload")
+
+
 @pytest.mark.parametrize(
     "text",
     [
