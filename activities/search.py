@@ -119,8 +119,8 @@ async def index_documents(requests: list[IndexDocument]) -> None:
             changes[event_id] = changed_at
     if items:
         async with tenant_session() as session:
-            new = await once_each(session, JOB, list(items))
-            await _index_items(session, [items[event_id] for event_id in new])
+            if new := await once_each(session, JOB, list(items)):
+                await _index_items(session, [items[event_id] for event_id in new])
     for event_id, changed_at in changes.items():
         async with tenant_session(limits=LARGE) as session:
             if await once(session, JOB, event_id):

@@ -22,8 +22,7 @@ class TransactionStamp:
     def require_tenant(self) -> None:
         """Raises unless a statement may be sent: the scope is the tenant's, and there is time."""
         self.require_scope()
-        if self.clock is not None:
-            self.clock.check()
+        self._require_time()
 
     def require_scope(self) -> None:
         """Raises unless the scope is the tenant's."""
@@ -42,5 +41,8 @@ class TransactionStamp:
                 f'this transaction belongs to tenant "{self.tenant_id}", but the current scope '
                 f'is "{tenant}". It was rolled back.'
             )
+        self._require_time()
+
+    def _require_time(self) -> None:
         if self.clock is not None:
             self.clock.check()
