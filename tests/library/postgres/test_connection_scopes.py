@@ -11,11 +11,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from temporal_tenancy.core.errors import ScopeMissing, StatementRefused, TenantMismatch
 from temporal_tenancy.postgres._guarded_connection import TenantConnection
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.postgres import driver_of, within
+from tests.fixtures.turns_of_the_loop import until
 
 TENANT = "select current_setting('app.tenant_id', true)"
 ROWS = "select generate_series(1, 1000)"
@@ -40,26 +42,18 @@ async def test_a_statement_beside_the_first_message_is_checked_like_any(database
             assert await session.scalar(text(TENANT)) == "acme"
 
 
-async def test_a_statement_beside_the_commit_is_refused(database: Database) -> None:
+@pytest.mark.parametrize("end", [AsyncSession.commit, AsyncSession.rollback])
+async def test_a_statement_that_waits_for_the_transactions_end_is_refused(
+    database: Database, end: Callable[[AsyncSession], Awaitable[None]]
+) -> None:
     with within(database, "acme"):
         async with tenant_session() as session:
             driver = await driver_of(session)
-            commit = asyncio.ensure_future(session.commit())
+            ending = asyncio.ensure_future(end(session))
             await until(driver.lock.locked)
             with pytest.raises(ScopeMissing):
                 await driver.execute(TENANT)
-            await commit
-
-
-async def test_a_statement_that_waits_for_the_rollback_is_refused(database: Database) -> None:
-    with within(database, "acme"):
-        async with tenant_session() as session:
-            driver = await driver_of(session)
-            rollback = asyncio.ensure_future(session.rollback())
-            await until(driver.lock.locked)
-            with pytest.raises(ScopeMissing):
-                await driver.execute(TENANT)
-            await rollback
+            await ending
 
 
 async def test_a_streams_rows_are_not_fetched_in_another_scope(database: Database) -> None:
@@ -240,12 +234,3 @@ async def cancelled(work: Awaitable[object], driver: TenantConnection, steps: in
         await asyncio.sleep(0)
     task.cancel()
     await task
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Lets other tasks run until the condition holds."""
-    for _ in range(1_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it has not become so")

@@ -17,6 +17,7 @@ from temporal_tenancy.postgres.database_errors import (
     PoolShareInUse,
 )
 from temporal_tenancy.postgres.pool_share import PoolShare
+from tests.fixtures.turns_of_the_loop import until
 
 
 class Clock:
@@ -39,15 +40,6 @@ def held_by(shares: ConnectionShares, *tenants: str) -> list[Holder]:
     holders = [Holder(shares, tenant, None) for tenant in tenants]
     assert all(shares.take(holder) for holder in holders)
     return holders
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Lets other tasks run until the condition holds."""
-    for _ in range(1_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it has not become so")
 
 
 def asking(shares: ConnectionShares, tenant: str) -> asyncio.Task[Holder]:
