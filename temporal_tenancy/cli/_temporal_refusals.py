@@ -161,7 +161,10 @@ _REASONS: Final[tuple[tuple[re.Pattern[str], _Reason], ...]] = (
     (_UNAUTHENTICATED, lambda _, settings: _unauthenticated(settings)),
     (_DENIED, lambda _, settings: _denied(settings)),
     (
-        re.compile(r"AlertReceived|UnexpectedEof|BrokenPipe|ConnectionReset|ConnectionAborted"),
+        re.compile(
+            r"AlertReceived|UnexpectedEof|BrokenPipe|ConnectionReset|ConnectionAborted"
+            r'|Canceled, "connection|GoAway'  # it closed before the request was sent, or after
+        ),
         lambda _, settings: _hung_up(settings),
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -119,6 +121,29 @@ async def test_what_is_wrong_is_said_in_one_sentence_that_names_the_setting(
     assert "\n" not in raised.value.message
     assert CANARY not in str(raised.value)
     assert "PRIVATE" not in str(raised.value)
+
+
+async def test_a_server_that_closes_at_any_point_of_a_connection_is_said_to(
+    given: Callable[[str, dict[str, str]], None],
+) -> None:
+    steps = itertools.count()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(next(steps) * 0.0002)
+        writer.transport.abort()
+
+    async def told(_: int) -> str:
+        with pytest.raises(NotReachable) as raised:
+            await connect_client()
+        return raised.value.message
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"localhost:{server.sockets[0].getsockname()[1]}"
+        given(address, {})
+        said = await asyncio.gather(*map(told, range(64)))
+    closed = f"the Temporal server {address} closed the connection. If it wants TLS, set"
+    assert not [each for each in said if not each.startswith(closed)]
 
 
 async def test_a_pair_that_is_none_is_a_bad_setting_whatever_the_server(
