@@ -15,6 +15,7 @@ from sqlalchemy import CursorResult, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.contact_rows import CheckedRows
+from saas.database.new_ids import new_ids
 from saas.services.addresses import other_spellings
 from temporal_tenancy import current_tenant
 
@@ -25,10 +26,10 @@ UNNEST_MAX: Final = 1_000  # rows; above that COPY is faster
 _UPSERT: Final = """
     with written as (
         insert into contacts as there
-            (tenant_id, email, name, phone, company, country, attributes{created_at})
+            (tenant_id, email, name, phone, company, country, attributes{id_}{created_at})
         select
             :tenant, email, nullif(name, ''), nullif(phone, ''), nullif(company, ''),
-            nullif(country, ''), coalesce(attributes, '{{}}'){created}
+            nullif(country, ''), coalesce(attributes, '{{}}'){id_}{created}
           from {source}
          order by email
         on conflict (tenant_id, email) do update set
@@ -58,23 +59,24 @@ _FROM_ARRAYS: Final = """
 """
 # An export has the time at which each contact was added.
 _CREATED: Final = {"created_at": ", created_at", "created": ", coalesce(created_at, now())"}
-_BY_ARRAYS: Final = text(_UPSERT.format(source=_FROM_ARRAYS, **_CREATED))
+_BY_ARRAYS: Final = text(_UPSERT.format(source=_FROM_ARRAYS, id_="", **_CREATED))
 # PostgreSQL rejects COPY into a table with row-level security: the rows go through a temporary
 # table, and the policy is checked when they are moved.
 _STAGE: Final = text("""
     create temporary table staged_contacts (
         email text, name text, phone text, company text, country text, attributes jsonb,
-        created_at timestamptz
+        id uuid, created_at timestamptz
     ) on commit drop
 """)
 _COPY: Final = """
-    copy staged_contacts (email, name, phone, company, country, attributes{created_at})
+    copy staged_contacts (email, name, phone, company, country, attributes, id{created_at})
     from stdin (format csv)
 """
 _COPY_NEW: Final = _COPY.format(created_at="")
 _COPY_EXPORTED: Final = _COPY.format(created_at=", created_at")
-_BY_COPY: Final = text(_UPSERT.format(source="staged_contacts", created_at="", created=""))
-_BY_COPY_EXPORTED: Final = text(_UPSERT.format(source="staged_contacts", **_CREATED))
+_STAGED: Final = {"source": "staged_contacts", "id_": ", id"}
+_BY_COPY: Final = text(_UPSERT.format(**_STAGED, created_at="", created=""))
+_BY_COPY_EXPORTED: Final = text(_UPSERT.format(**_STAGED, **_CREATED))
 
 # Normalises the address of a contact that was added before addresses had a normal form. Of several
 # such contacts only the oldest is changed, and none if the normal form is already taken.
@@ -128,24 +130,36 @@ class Written(NamedTuple):
     at: datetime  # when: their `updated_at`
 
 
-async def upsert(session: AsyncSession, checked: CheckedRows) -> Written | None:
-    """Writes the contacts of checked rows; returns what that changed, or None without contacts."""
-    contacts = checked.contacts
+class Batch(NamedTuple):
+    """Contacts that are ready to be written."""
+
+    checked: CheckedRows
+    csv: str | None  # for COPY; None for few contacts
+
+
+def prepare(checked: CheckedRows) -> Batch:
+    """Formats checked rows, which needs no database: it is done while another batch is written."""
+    return Batch(checked, _csv(checked) if len(checked.contacts) > UNNEST_MAX else None)
+
+
+async def upsert(session: AsyncSession, batch: Batch) -> Written | None:
+    """Writes the contacts of a batch; returns what that changed, or None without contacts."""
+    contacts = batch.checked.contacts
     if not contacts:
         return None
     respelled = 0
     if others := _other_spellings(contacts):
         found = await session.execute(_RESPELL, {"tenant": current_tenant(), **others})
         respelled = cast(CursorResult[Any], found).rowcount
-    written = await _upsert(session, checked)
+    written = await _upsert(session, batch)
     return written._replace(changed=written.changed + respelled)
 
 
-async def _upsert(session: AsyncSession, checked: CheckedRows) -> Written:
-    contacts = checked.contacts
-    if len(contacts) > UNNEST_MAX:
+async def _upsert(session: AsyncSession, batch: Batch) -> Written:
+    checked, contacts = batch.checked, batch.checked.contacts
+    if batch.csv is not None:
         await session.execute(_STAGE)
-        await _copy(session, checked)
+        await _copy(session, batch.csv, _COPY_EXPORTED if checked.created else _COPY_NEW)
         return await _written(session, _BY_COPY_EXPORTED if checked.created else _BY_COPY, {})
     columns: list[list[str]] = [list(column) for column in zip(*contacts.values(), strict=True)]
     known = dict(zip(("names", "phones", "companies", "countries"), columns, strict=True))
@@ -180,24 +194,28 @@ def _other_spellings(emails: Iterable[str]) -> dict[str, list[str]] | None:
     return {"others": [other for other, _ in pairs], "normals": [email for _, email in pairs]}
 
 
-async def _copy(session: AsyncSession, checked: CheckedRows) -> None:
+def _csv(checked: CheckedRows) -> str:
     # The csv module is faster than formatting rows in Python.
     buffer = io.StringIO(newline="")
     attributes, created = checked.attributes.get, checked.created.get
+    # In the order in which they are written, so that the ids ascend like the rows.
+    contacts = sorted(checked.contacts.items())
+    ids = new_ids(len(contacts))
+    rows: Iterable[tuple[object, ...]] = (
+        (email, *known, _json(attributes(email)), new)
+        for (email, known), new in zip(contacts, ids, strict=True)
+    )
     if checked.created:
-        csv.writer(buffer).writerows(
-            (email, *known, _json(attributes(email)), created(email))
-            for email, known in checked.contacts.items()
-        )
-    else:
-        csv.writer(buffer).writerows(
-            (email, *known, _json(attributes(email))) for email, known in checked.contacts.items()
-        )
+        rows = ((*row, created(email)) for row, (email, _) in zip(rows, contacts, strict=True))
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()
+
+
+async def _copy(session: AsyncSession, rows: str, copying: str) -> None:
     connection = await (await session.connection()).get_raw_connection()
     driver = cast(psycopg.AsyncConnection, connection.driver_connection)
-    copying = _COPY_EXPORTED if checked.created else _COPY_NEW
     async with driver.cursor() as cursor, cursor.copy(copying) as copy:
-        await copy.write(buffer.getvalue())
+        await copy.write(rows)
 
 
 def _json(attributes: Mapping[str, Any] | None) -> str | None:

@@ -203,7 +203,7 @@ def progress_of(
 class _Step(NamedTuple):
     """The changes of one transaction."""
 
-    checked: CheckedRows
+    batch: contact_batches.Batch
     offset: int  # where the next step begins, in bytes
     line: int  # the number of lines before it
     header: tuple[Dialect, Sequence[str]] | None = None  # with the columns, right after reading it
@@ -239,11 +239,13 @@ async def _steps(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
     if imported.columns is None:
         header = await read_header(parser, pieces, judge)
         columns = Columns(header)
-        yield _Step(CheckedRows(), parser.offset, parser.line, (parser.dialect, header))
+        nothing = contact_batches.prepare(CheckedRows())
+        yield _Step(nothing, parser.offset, parser.line, (parser.dialect, header))
     else:
         columns = Columns(imported.columns)
     async for batch in batches(parser, pieces, rows=batch_size, size=BATCH_BYTES):
-        yield _Step(columns.check(batch.records), batch.offset, batch.line)
+        checked = columns.check(batch.records)
+        yield _Step(contact_batches.prepare(checked), batch.offset, batch.line)
 
 
 def _question(imported: Import) -> str:
@@ -273,12 +275,12 @@ async def _write(read: Import, step: _Step) -> Import:
             return imported
         if imported.position != read.position:
             raise _Overtaken(f"another attempt has continued import {read.id}.")
-        checked = step.checked
+        checked = step.batch.checked
         await keep_rejected(session, imported, checked.rejected)
         if imported.dry_run:
             new = await contact_batches.count_new(session, imported.id, checked.contacts)
         else:
-            written = await contact_batches.upsert(session, checked)
+            written = await contact_batches.upsert(session, step.batch)
             new = 0 if written is None else written.new
             if written is not None and written.changed:
                 await ask_for_changed_contacts(written.at, version=str(imported.id))

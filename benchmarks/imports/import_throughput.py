@@ -49,7 +49,7 @@ from temporal_tenancy.postgres import connect as connect_to
 from workflows import WORKFLOWS
 
 NAME: Final = "import_throughput"
-GOAL: Final = Goal(">=", 0.35)
+GOAL: Final = Goal(">=", 0.5)
 NO_SLOWER: Final = Goal(">=", 1.0)
 TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 BATCH: Final = 5_000  # rows

@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from temporalio.client import WorkflowHandle
 
-from benchmarks.shared.jobs import BareInput, BareSteps, OurInput, OurSteps
+from benchmarks.shared.bare_jobs import BareInput, BareSteps
+from benchmarks.shared.jobs import OurInput, OurSteps
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.no_op import BARE_QUEUE, OUR_QUEUE, STEPS
 from benchmarks.shared.servers import Servers, bare_worker, our_worker

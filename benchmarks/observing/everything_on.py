@@ -19,17 +19,17 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import httpx
-import psutil
 
 from benchmarks.observing.observed_jobs import NAME as JOB
 from benchmarks.observing.observed_jobs import QUEUE_VARIABLE
 from benchmarks.outbox.outbox_stack import LOOK, READY, Outbox, outbox, value_of
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
+from benchmarks.shared.processor import processor_seconds
 from benchmarks.shared.servers import Servers
 from dev.devstack.processes import OwnedProcess
 
@@ -65,13 +65,13 @@ class Side:
         inputs = [{"number": number} for number in range(messages // len(TENANTS))]
         scraping = asyncio.create_task(self._scrape())
         before = await self._written()
-        began, used = time.perf_counter(), _processor_seconds()
+        began, used = time.perf_counter(), processor_seconds()
         for tenant in TENANTS:
             await self.outbox.ask(tenant, JOB, inputs)
         await self.outbox.until_worked_off()
         while await self._written() < before + messages:  # noqa: ASYNC110  # a job runs on
             await asyncio.sleep(LOOK)
-        took, used = time.perf_counter() - began, _processor_seconds() - used
+        took, used = time.perf_counter() - began, processor_seconds() - used
         scraping.cancel()
         return Measured(messages / took, messages / used)
 
@@ -128,16 +128,6 @@ async def answers(servers: Servers) -> Sequence[Answer]:
 
 def _told(measured: Measured) -> str:
     return f"{measured.per_second:.1f} and {measured.per_cpu_second:.1f}"
-
-
-def _processor_seconds() -> float:
-    """Returns what the processes and servers that the benchmark has started have used."""
-    seconds = 0.0
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            times = process.cpu_times()
-            seconds += times.user + times.system
-    return seconds
 
 
 @asynccontextmanager

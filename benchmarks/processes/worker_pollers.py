@@ -22,7 +22,7 @@ from typing import Final
 from temporalio.client import Client
 from temporalio.worker import PollerBehavior, PollerBehaviorAutoscaling, Worker
 
-from benchmarks.shared.jobs import BareChild, BareInput
+from benchmarks.shared.bare_jobs import BareChild, BareInput
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, rounds, tell, turns
 from benchmarks.shared.no_op import bare_no_op
 from benchmarks.shared.servers import Servers

@@ -1,14 +1,12 @@
-"""The workflows of both arms: as tenants' jobs, and in bare temporalio."""
+"""The workflows of our arm: tenants' jobs. The peer's are in a module of their own, `bare_jobs`.
+
+The sandbox runs a workflow's module once for every run, so that each arm would pay for the
+declarations of the other.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-
-from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.workflow import ParentClosePolicy
 
 from benchmarks.shared.no_op import (
     OUR_QUEUE,
@@ -16,9 +14,7 @@ from benchmarks.shared.no_op import (
     STUCK,
     STUCK_TIMEOUT,
     TIMEOUT,
-    WINDOW,
     Nothing,
-    bare_no_op,
     is_stuck,
     our_no_op,
 )
@@ -28,13 +24,6 @@ from temporal_tenancy import TenantInput, tenant_job
 class OurInput(TenantInput):
     """Input of our jobs."""
 
-    note: str = "none"
-
-
-class BareInput(BaseModel):
-    """Input of the peer's workflows."""
-
-    tenant_id: str
     note: str = "none"
 
 
@@ -77,64 +66,4 @@ class OurSteps:
             )
 
 
-@workflow.defn(name="bench.bare")
-class BareChild:
-    """Runs one no-op activity."""
-
-    @workflow.run
-    async def run(self, job: BareInput) -> str:
-        """Runs the activity."""
-        return await workflow.execute_activity(
-            bare_no_op, Nothing(note=job.note), start_to_close_timeout=TIMEOUT
-        )
-
-
-@workflow.defn(name="bench.bare_steps")
-class BareSteps:
-    """Runs many no-op activities."""
-
-    @workflow.run
-    async def run(self, job: BareInput) -> None:
-        """Runs the activities one after the other."""
-        for _ in range(STEPS):
-            await workflow.execute_activity(
-                bare_no_op, Nothing(note=job.note), start_to_close_timeout=TIMEOUT
-            )
-
-
-class BareFanOutInput(BaseModel):
-    """Input of the peer's parent."""
-
-    tick: str
-    tenants: list[str]
-
-
-@workflow.defn(name="bench.bare_fan_out")
-class BareFanOut:
-    """Keeps a window of children, refilled as each ends."""
-
-    @workflow.run
-    async def run(self, request: BareFanOutInput) -> int:
-        """Runs all children; returns how many succeeded."""
-        self._waiting = deque(request.tenants)
-        self._tick = request.tick
-        return sum(await asyncio.gather(*(self._fill_a_place() for _ in range(WINDOW))))
-
-    async def _fill_a_place(self) -> int:
-        done = 0
-        while self._waiting:
-            tenant = self._waiting.popleft()
-            await workflow.execute_child_workflow(
-                BareChild.run,
-                BareInput(tenant_id=tenant),
-                id=f"{tenant}/bench.bare/{self._tick}",
-                # The same policies as the fan-out's children.
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                parent_close_policy=ParentClosePolicy.ABANDON,
-            )
-            done += 1
-        return done
-
-
 OUR_JOBS = [OurChild, OurSteps, StuckChild]
-BARE_WORKFLOWS = [BareFanOut, BareChild, BareSteps]

@@ -14,7 +14,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from benchmarks.shared.jobs import BARE_WORKFLOWS, OUR_JOBS
+from benchmarks.shared.bare_jobs import BARE_WORKFLOWS
+from benchmarks.shared.jobs import OUR_JOBS
 from benchmarks.shared.no_op import BARE_QUEUE, OUR_QUEUE, bare_no_op, our_no_op
 from dev.devstack.postgres import DatabaseUrls, EmbeddedPostgres
 from dev.devstack.stack import DATABASE_VARIABLES, Stack
@@ -28,6 +29,7 @@ from temporal_tenancy.postgres import migrate
 
 PASSTHROUGH: Final = (
     "benchmarks.shared.no_op",
+    "benchmarks.shared.own_fields",
     "benchmarks.shared.bursts",
     "benchmarks.isolation.day_effects",
     "benchmarks.outbox.outbox_effects",

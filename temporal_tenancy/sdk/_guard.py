@@ -16,7 +16,12 @@ from weakref import WeakKeyDictionary
 from temporalio import workflow
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, VersioningBehavior
 from temporalio.api.failure.v1 import Failure
-from temporalio.converter import WithSerializationContext, WorkflowSerializationContext
+from temporalio.converter import (
+    DataConverter,
+    StorageDriverStoreContext,
+    WithSerializationContext,
+    WorkflowSerializationContext,
+)
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -52,6 +57,7 @@ _OF_A_CHAIN: Final = (  # the first run of the chain was accepted
     ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_WORKFLOW,
     ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_RETRY,
 )
+_NOWHERE: Final = StorageDriverStoreContext()
 _PINNED: Final = VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
 _UPGRADING: Final = VersioningBehavior.VERSIONING_BEHAVIOR_AUTO_UPGRADE
 
@@ -67,6 +73,9 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
 
     exempt: frozenset[str] = frozenset()  # workflow types that are not checked
     versioned: bool = False  # whether the worker uses worker versioning
+    # Whether something that encodes payloads after the workflow may ask what each is of. The SDK
+    # asks the sandbox for it twice per payload, a tenth of a worker's work in Python.
+    gives_contexts: bool = True
     inner: SandboxedWorkflowRunner = field(default_factory=SandboxedWorkflowRunner)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
@@ -74,7 +83,9 @@ class GuardedWorkflowRunner(SandboxedWorkflowRunner):
         job = job_of(det.defn.cls)
         if job is None or det.info.workflow_type in self.exempt:
             return instance
-        return _GuardedInstance(instance, det, job, versioned=self.versioned)
+        return _GuardedInstance(
+            instance, det, job, versioned=self.versioned, gives_contexts=self.gives_contexts
+        )
 
     def prepare_workflow(self, defn: WorkflowDefinition) -> None:
         """Loads a workflow's module into the sandbox, once per process because it is slow.
@@ -138,17 +149,41 @@ def versioned(runner: WorkflowRunner) -> WorkflowRunner:
     return replace(runner, versioned=True) if isinstance(runner, GuardedWorkflowRunner) else runner
 
 
+def needs_contexts(converter: DataConverter) -> bool:
+    """Whether a codec or an external storage sees the payloads of `converter`."""
+    return converter.payload_codec is not None or converter.external_storage is not None
+
+
+def without_contexts(runner: WorkflowRunner) -> WorkflowRunner:
+    """Returns `runner` for a worker whose converter needs no contexts."""
+    if isinstance(runner, GuardedWorkflowRunner):
+        return replace(runner, gives_contexts=False)
+    return runner
+
+
+def gives_contexts(runner: WorkflowRunner) -> bool:
+    """Whether `runner` says what each payload is of."""
+    return not isinstance(runner, GuardedWorkflowRunner) or runner.gives_contexts
+
+
 class _GuardedInstance(WorkflowInstance):
     """A workflow instance that does not run if its start is wrong."""
 
     def __init__(
-        self, inner: WorkflowInstance, det: WorkflowInstanceDetails, job: Job, *, versioned: bool
+        self,
+        inner: WorkflowInstance,
+        det: WorkflowInstanceDetails,
+        job: Job,
+        *,
+        versioned: bool,
+        gives_contexts: bool,
     ) -> None:
-        """`versioned`: whether the worker uses worker versioning."""
+        """`versioned`, `gives_contexts`: as of the runner."""
         self.inner = inner
         self.details = det
         self.job = job
         self.versioned = versioned
+        self.gives_contexts = gives_contexts
         self.refusal: TenancyError | None = None
         self.marker = ""  # of the refusal in the history, if earlier releases accepted the start
         self.has_refused = False  # whether the history says that a command was refused
@@ -322,9 +357,11 @@ class _GuardedInstance(WorkflowInstance):
 
     def get_serialization_context(self, command_info: Any) -> Any:
         # The SDK declares this method and the next one with private types.
-        return self.inner.get_serialization_context(command_info)
+        return self.inner.get_serialization_context(command_info) if self.gives_contexts else None
 
     def get_external_store_context(self, command_info: Any) -> Any:
+        if not self.gives_contexts:
+            return _NOWHERE
         return self.inner.get_external_store_context(command_info)
 
     def get_info(self) -> workflow.Info:

@@ -72,6 +72,7 @@ FLUSH_SIZE: Final = 200  # outcomes in one write
 FLUSH_SECONDS: Final = 2.0  # longest time that an outcome waits for others
 LOOK_SECONDS: Final = 1.0  # first pause between polls of a child of another run; it doubles
 LOOK_SECONDS_MAX: Final = 60.0
+PATCH_AHEAD: Final = "temporal-tenancy-pages-ahead"  # earlier releases read no page ahead
 
 # While the control plane is unavailable, tenants' jobs wait and do not fail.
 _LEDGER: Final[dict[str, Any]] = {
@@ -263,6 +264,8 @@ class Shard:
         self._counts = Counts()
         self._unwritten: list[TenantOutcome] = []
         self._exhausted = False  # every page has been read or left to a further shard
+        self._reads_ahead = False
+        self._reading: asyncio.Task[None] | None = None  # the last read that was begun ahead
         self._rest: Rest | None = None
         self._stopped = False  # cancelled: start no more children
         self._done = False
@@ -280,6 +283,7 @@ class Shard:
         self._job = registry.get_or_raise(request.job)
         self._after = request.after
         self._pace = Pace(request.max_starts_per_second, workflow.now(), first=not request.number)
+        self._reads_ahead = workflow.patched(PATCH_AHEAD)
         places = [asyncio.create_task(self._fill_a_place()) for _ in range(request.window)]
         writer = asyncio.create_task(self._write_outcomes())
         teller = asyncio.create_task(self._tell_when_all_are_started())
@@ -296,6 +300,8 @@ class Shard:
             self._done = True
             self._released.stop()
             await asyncio.shield(asyncio.gather(writer, teller, looker))
+            if self._reading is not None:
+                await workflow.wait([self._reading])  # unless a place has waited for it
         return ShardResult(**self._counts.model_dump(), rest=self._rest)
 
     async def _fill_a_place(self) -> None:
@@ -307,13 +313,30 @@ class Shard:
         """Waits for the next tenant's turn and returns the tenant; None if none is left."""
         async with self._turn:
             while not self._waiting and not self._exhausted and not self._stopped:
-                await self._read_page()
+                await (self._begin_to_read() if self._reads_ahead else self._read_page())
             if self._waiting:
                 await self._wait_until(self._waiting[0].due_at)
                 await self._wait_until(self._pace.next_start(workflow.now()))
             if self._stopped or not self._waiting:
                 return None
-            return self._waiting.popleft()
+            candidate = self._waiting.popleft()
+            # A page takes as long as a child on a busy queue, and no place may stay empty for it.
+            if (
+                self._reads_ahead
+                and not self._exhausted
+                and len(self._waiting) < self._request.window
+            ):
+                self._begin_to_read()
+            return candidate
+
+    def _begin_to_read(self) -> asyncio.Task[None]:
+        """Begins to read the next page, unless a read is under way; raises if the last one did."""
+        if self._reading is not None and self._reading.done():
+            self._reading.result()
+            self._reading = None
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_page())
+        return self._reading
 
     async def _wait_until(self, moment: datetime) -> None:
         """Waits on a timer; returns early if the shard is stopped."""

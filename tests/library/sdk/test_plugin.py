@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from copy import copy
+from typing import Any, Self
 from uuid import uuid4
 
 import pytest
@@ -22,11 +23,14 @@ from temporalio.converter import (
     JSONPlainPayloadConverter,
     PayloadCodec,
     PayloadConverter,
+    SerializationContext,
+    WithSerializationContext,
 )
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
     UnsandboxedWorkflowRunner,
     Worker,
+    WorkerConfig,
     WorkflowRunner,
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -420,10 +424,32 @@ class Rot13(PayloadCodec):
         return [Payload.FromString(p.data[::-1]) for p in payloads]
 
 
+class Bound(Rot13, WithSerializationContext):
+    """Decodes a payload only for the workflow that it was encoded for."""
+
+    workflow_id = b""
+
+    def with_context(self, context: SerializationContext) -> Self:
+        mine = copy(self)
+        mine.workflow_id = str(getattr(context, "workflow_id", "")).encode()
+        return mine
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        encoded = await super().encode(payloads)
+        for payload in encoded:
+            payload.metadata["of"] = self.workflow_id
+        return encoded
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        assert {payload.metadata["of"] for payload in payloads} <= {self.workflow_id}
+        return await super().decode(payloads)
+
+
+@pytest.mark.parametrize("codec", [Rot13(), Bound()], ids=["plain", "bound to its workflow"])
 async def test_a_users_codec_stays_and_the_guard_sees_what_it_decodes(
-    temporal: TemporalDevServer, queue: str, plugin: TenancyPlugin
+    temporal: TemporalDevServer, queue: str, plugin: TenancyPlugin, codec: PayloadCodec
 ) -> None:
-    converter = dataclasses.replace(DataConverter.default, payload_codec=Rot13())
+    converter = dataclasses.replace(DataConverter.default, payload_codec=codec)
     client = await Client.connect(temporal.address, plugins=[plugin], data_converter=converter)
     async with make_worker(client, queue):
         told = await client.execute_workflow(
@@ -433,6 +459,22 @@ async def test_a_users_codec_stays_and_the_guard_sees_what_it_decodes(
             task_queue=queue,
         )
     assert told["child"] == "acme"
+
+
+async def test_a_codec_that_a_later_plugin_gives_the_worker_is_refused(
+    temporal: TemporalDevServer, queue: str, plugin: TenancyPlugin
+) -> None:
+    converter = dataclasses.replace(DataConverter.default, payload_codec=Bound())
+    coded = await Client.connect(temporal.address, plugins=[plugin], data_converter=converter)
+
+    class Swaps(SimplePlugin):
+        def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+            config["client"] = coded
+            return config
+
+    client = await Client.connect(temporal.address, plugins=[plugin, Swaps("swaps")])
+    with pytest.raises(ConfigurationError, match=r"a codec or an external storage\. Give them to"):
+        await until_it_fails(client, queue)
 
 
 class Own(PydanticPayloadConverter):

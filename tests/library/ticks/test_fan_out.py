@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
@@ -66,6 +67,17 @@ async def start(
         id=f"platform/{JOB}/tick-{tick}-{run}",
         task_queue="bulk",
     )
+
+
+async def shard_of(
+    client: Client, handle: WorkflowHandle[FanOut, FanOutResult]
+) -> WorkflowHandle[Any, Any]:
+    """Returns the first shard of a fan-out that has started one."""
+    async for event in handle.fetch_history_events(wait_new_event=True):
+        if event.HasField("child_workflow_execution_started_event_attributes"):
+            started = event.child_workflow_execution_started_event_attributes
+            return client.get_workflow_handle(started.workflow_execution.workflow_id)
+    raise AssertionError("the fan-out has no shard")
 
 
 async def test_every_tenant_runs_once_and_the_ledger_says_so(
@@ -264,9 +276,7 @@ async def test_cancelling_stops_new_starts_and_says_who_was_not_started(
     handle = await start(app, "a", shard_size=3, window=2)
     await fan_out_control.until(lambda c: c.running == {"t000", "t001"})
     await handle.cancel()
-    [shard_id] = [w.id async for w in app.list_workflows(
-        f"WorkflowId STARTS_WITH '{handle.id}/shard-0-'")]  # fmt: skip
-    shard = app.get_workflow_handle(shard_id)
+    shard = await shard_of(app, handle)
     async for event in shard.fetch_history_events(wait_new_event=True):
         if event.HasField("workflow_execution_cancel_requested_event_attributes"):
             break
@@ -506,6 +516,26 @@ async def test_a_page_or_shard_that_is_just_full_loses_no_tenant(
         result = await (await start(app, "a", shard_size=shard_size)).result()
     assert (result.planned, result.succeeded, result.already) == (count, count, 0)
     assert control.runs == dict.fromkeys(ids, 1)
+
+
+async def test_the_next_page_is_read_before_the_first_tenants_end(
+    app: Client, tenants: Tenants, database: Database, control: Control
+) -> None:
+    pages_of_three = await another_client(app, app_plugin(database, fan_out(page_size=3)))
+    ids = await add_tenants(tenants, 7)
+    control.holding = set(ids)
+    async with app_worker(pages_of_three):
+        handle = await start(app, "a", window=2)
+        await fan_out_control.until(lambda c: c.running == {"t000", "t001"})
+        pages = 0
+        async for event in (await shard_of(app, handle)).fetch_history_events(wait_new_event=True):
+            scheduled = event.activity_task_scheduled_event_attributes
+            pages += scheduled.activity_type.name == "next_page"
+            if pages == 2:
+                break
+        control.released.set()
+        assert (await handle.result()).succeeded == 7
+    assert control.most_running == 2
 
 
 @pytest.mark.parametrize("job", ["fan_out.shard", "fan_out.tick", "echo.platform", "nope.job"])
