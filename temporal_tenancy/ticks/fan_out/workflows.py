@@ -320,12 +320,10 @@ class Shard:
             if self._stopped or not self._waiting:
                 return None
             candidate = self._waiting.popleft()
-            # A page takes as long as a child on a busy queue, and no place may stay empty for it.
-            if (
-                self._reads_ahead
-                and not self._exhausted
-                and len(self._waiting) < self._request.window
-            ):
+            # On a busy queue a page takes as long as a child, and places would stay empty for it.
+            # What is read is run by this shard, so a longer stock would make its history longer.
+            stock = max(self._request.window // 4, 1)
+            if self._reads_ahead and not self._exhausted and len(self._waiting) <= stock:
                 self._begin_to_read()
             return candidate
 
