@@ -150,12 +150,16 @@ def versioned(runner: WorkflowRunner) -> WorkflowRunner:
 
 
 def needs_contexts(converter: DataConverter) -> bool:
-    """Whether a codec or an external storage sees the payloads of `converter`."""
-    return converter.payload_codec is not None or converter.external_storage is not None
+    """Whether a codec, an external storage or a class of somebody else's sees the payloads."""
+    return (
+        type(converter) is not DataConverter
+        or converter.payload_codec is not None
+        or converter.external_storage is not None
+    )
 
 
 def without_contexts(runner: WorkflowRunner) -> WorkflowRunner:
-    """Returns `runner` for a worker whose converter needs no contexts."""
+    """Returns `runner` for a worker whose data converter needs no contexts."""
     if isinstance(runner, GuardedWorkflowRunner):
         return replace(runner, gives_contexts=False)
     return runner

@@ -12,6 +12,7 @@ from temporal_tenancy.outbox import enqueueing
 from temporal_tenancy.outbox.relay import queue, relay, starting
 from temporal_tenancy.postgres import _every_time as every_time
 from temporal_tenancy.sdk import _converter as converter
+from temporal_tenancy.sdk import plugin
 from tests.mutants.mutant import Mutant, replace
 
 UNREADABLE: Final = "tests/library/outbox/test_unreadable_messages.py"
@@ -21,6 +22,10 @@ _HOSTILE: Final = f"{UNREADABLE}::test_what_a_row_holds_stops_neither_the_relay_
 
 def _pass(*_: object, **__: object) -> None:
     """Replaces a check, and finds nothing."""
+
+
+def _tell_no_codec() -> None:
+    replace(plugin, "needs_contexts", lambda converter: False)
 
 
 def _have_the_driver_read() -> None:
@@ -114,5 +119,13 @@ PAYLOAD_FAULTS: Final = [
             "tests/library/ticks/test_fan_out.py::test_what_one_tenants_run_ends_with_stops_no_other",
         ),
         seed=_decode_every_detail,
+    ),
+    Mutant(
+        "codec-without-context",
+        "a codec is not told what a payload of a workflow is of",
+        (
+            "tests/library/sdk/test_plugin.py::test_a_users_codec_stays_and_the_guard_sees_what_it_decodes",
+        ),
+        seed=_tell_no_codec,
     ),
 ]

@@ -11,6 +11,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.workflowservice.v1 import (
     ResetWorkflowExecutionRequest,
+    StartActivityExecutionRequest,
     StartWorkflowExecutionRequest,
 )
 from temporalio.client import (
@@ -304,6 +305,26 @@ async def test_a_standalone_activity_of_a_raw_client_is_refused_by_the_worker(
     cause = caught.value.__cause__
     assert isinstance(cause, ApplicationError)
     assert cause.type == "HopRefused"
+
+
+async def test_the_server_gives_a_workflow_and_an_activity_the_same_id(
+    raw_client: Client, queue: str
+) -> None:
+    """If it does no longer, docs/explanation/standalone-activities.md is to be decided again."""
+    key, nobodys = "acme/echo.hops/both", f"nobody-{queue}"
+    run = await raw_client.start_workflow("echo.hops", id=key, task_queue=nobodys)
+    alone = await raw_client.start_activity(
+        "echo.hops", id=key, task_queue=nobodys, start_to_close_timeout=jobs.SOON
+    )
+    assert (await run.describe()).id == (await alone.describe()).activity_id == key
+    await run.terminate()
+    await alone.terminate()
+
+
+def test_a_standalone_activity_has_neither_a_version_nor_a_memo() -> None:
+    fields = {field.name for field in StartWorkflowExecutionRequest.DESCRIPTOR.fields}
+    lacking = fields - {field.name for field in StartActivityExecutionRequest.DESCRIPTOR.fields}
+    assert {"versioning_override", "memo"} <= lacking
 
 
 async def test_the_platform_enters_a_tenant_only_by_naming_it(client: Client, queue: str) -> None:
