@@ -42,13 +42,13 @@ from temporal_tenancy.core.scope import TenantScope, enter
 from temporal_tenancy.deployments import Bounds, Cohort, Releases, versioned
 from temporal_tenancy.deployments.versions import queues_of
 from temporal_tenancy.deployments.watch import WatchInput, watch_id
-from temporal_tenancy.everything import TenancyPlugin
+from temporal_tenancy.everything import TenancyPlugin, everything
 from temporal_tenancy.outbox.retries import LADDER
 from temporal_tenancy.outbox.work_off import WorkOff
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.migrations import migrate
 from temporal_tenancy.sdk.endings import SLOT
-from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput
+from temporal_tenancy.ticks.fan_out import FanOut, FanOutInput, fan_out
 from tests.fixtures.jobs import hops as jobs
 from tests.fixtures.jobs import scope_control, scope_jobs
 from tests.fixtures.jobs.failing_jobs import Failing
@@ -62,9 +62,11 @@ QUEUE = Queue.BULK
 
 async def record(address: str, database: Database, release: str) -> None:
     """Runs one workflow of each kind and writes its history."""
+    others = [each for each in everything(database) if each.name != "fan-out"]
     plugin = TenancyPlugin(
         directory=ControlPlaneDirectory(database),
-        database=database,
+        # So small that a shard reads its second page while children run.
+        features=[*others, fan_out(page_size=2)],
         passthrough=[
             *PASSTHROUGH,
             "tests.fixtures.jobs.marks",
@@ -130,10 +132,10 @@ async def record(address: str, database: Database, release: str) -> None:
         await run(client, "contacts.import", f"acme/contacts.import/{import_id}", imported)
         for job, pace in (("billing.cycle", None), ("analytics.aggregate", 2.0)):
             root = f"platform/{job}/tick-2013-01"
-            fan_out = FanOutInput(
+            request = FanOutInput(
                 job=job, tick="2013-01", shard_size=3, window=2, max_starts_per_second=pace
             )
-            handle = await client.start_workflow(FanOut.run, fan_out, id=root, task_queue=QUEUE)
+            handle = await client.start_workflow(FanOut.run, request, id=root, task_queue=QUEUE)
             await handle.result()
             shards = [
                 event.child_workflow_execution_started_event_attributes.workflow_execution
@@ -220,8 +222,8 @@ async def record_release(address: str, database: Database, release: str) -> None
             task_queue=QUEUE,
         )
         root = "platform/billing.cycle/tick-2013-02"
-        fan_out = FanOutInput(job="billing.cycle", tick="2013-02")
-        handle = await client.start_workflow(FanOut.run, fan_out, id=root, task_queue=QUEUE)
+        request = FanOutInput(job="billing.cycle", tick="2013-02")
+        handle = await client.start_workflow(FanOut.run, request, id=root, task_queue=QUEUE)
         print(await handle.result(), file=sys.stderr)
         await releases.end(version, ReleaseState.ROLLED_BACK, reason=None, by=RECORDER)
         await watch.result()

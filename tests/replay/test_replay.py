@@ -105,6 +105,9 @@ def test_every_kind_of_history_has_been_recorded() -> None:
     assert any(kind.startswith("billing.cycle~tick-2013-02~shard-0-") for kind in kinds)
     for shard in ("shard-0", "shard-1"):
         assert any(kind.startswith(f"billing.cycle~tick-2013-01~{shard}-") for kind in kinds)
+    # A shard that reads its second page beside a child, as shards do since the patch.
+    texts = [path.read_text() for path in RECORDED if "~shard-" in path.name]
+    assert any("MARKER" in text and text.count('"name": "next_page"') == 2 for text in texts)
 
 
 def test_no_history_names_the_machine_it_was_recorded_on() -> None:
