@@ -141,7 +141,7 @@ class _Work:
                     f"died, or the handler blocked it or took longer than {ATTEMPT_MINUTES} "
                     "minutes. The worker's log says which. Mend that, then replay the message."
                 )
-                await self.marks.add(Marks(failed=[failed(message, lost, self._retries)]))
+                await self.marks.add(self._failure(message, lost))
             else:
                 await self.marks.add(await self._outcome(message))
             await self.marks.write()
