@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -20,6 +21,7 @@ from temporal_tenancy.outbox import (
     current_event_ids,
     once,
     once_each,
+    work_off,
 )
 from temporal_tenancy.outbox._events import use_event_ids
 from temporal_tenancy.postgres.connections import connect
@@ -65,7 +67,9 @@ async def test_what_is_bad_is_found_by_halves_and_is_alone_from_then_on(
     relay_worker: Worker,
     work_control: Control,
     where: Where,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.ERROR, work_off.log.name)  # xdist cannot send half a pair in a line
     bad = {7: "refuse this", 8: "fail this", 9: "fail that", 21: "curse", 30: "will be odd"}
     good = await asked(database, 40, bad)
     with connect(where("acme")[0].superuser) as superuser:  # `enqueue` would refuse it
