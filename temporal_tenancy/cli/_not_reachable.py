@@ -19,6 +19,7 @@ from temporal_tenancy.postgres.database_errors import DatabaseUnreachable
 from temporal_tenancy.postgres.database_urls import database_url
 from temporal_tenancy.postgres.silent_servers import SILENT
 from temporal_tenancy.sdk.lookups import NamespaceUnready, is_namespace_missing
+from temporal_tenancy.sdk.lost_connections import is_connection_lost
 from temporal_tenancy.sdk.throttling import is_throttled
 
 AWAY: Final = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED)  # no answer
@@ -82,7 +83,7 @@ def reaching(
         server = "" if address is None else f" {address()[0]}"
         raise NotReachable(f"the Temporal server{server} {error.message}") from None
     except RPCError as error:
-        if error.status in (*AWAY, *_CLOSED):
+        if error.status in (*AWAY, *_CLOSED) or is_connection_lost(error):
             raise _temporal_away(address, error, advice) from None
         if is_throttled(error):
             server = "the Temporal server" if address is None else _server(address)

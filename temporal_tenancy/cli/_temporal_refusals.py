@@ -158,6 +158,13 @@ _REASONS: Final[tuple[tuple[re.Pattern[str], _Reason], ...]] = (
             )
         ),
     ),
+    (
+        re.compile(r"GoAway\(.*?, Library\)"),  # said by this side: the other one's is no HTTP/2
+        lambda _, settings: (
+            "does not speak gRPC at this address. Set TEMPORAL_ADDRESS to the one where it does"
+            + ("." if settings.tls else ", or TEMPORAL_TLS to true if it wants TLS.")
+        ),
+    ),
     (_UNAUTHENTICATED, lambda _, settings: _unauthenticated(settings)),
     (_DENIED, lambda _, settings: _denied(settings)),
     (

@@ -31,6 +31,7 @@ from temporal_tenancy.dead_letters.fingerprints import fingerprint
 from temporal_tenancy.dead_letters.letters import Filter
 from temporal_tenancy.dead_letters.replaying import ReplayOutcome, replay
 from temporal_tenancy.dead_letters.sweep import settle
+from temporal_tenancy.sdk.lost_connections import is_connection_lost
 
 AT_ONCE: Final = 10  # starts
 REFUSED: Final = "refused"
@@ -152,7 +153,7 @@ class Replays:
             except TenancyError as error:
                 return Handled(letter, REFUSED, why=error)
             except RPCError as error:
-                if error.status in AWAY:
+                if error.status in AWAY or is_connection_lost(error):
                     raise
                 why = NotTaken(f"the Temporal server rejected the start: {error.message}.")
                 return Handled(letter, REFUSED, why=why)

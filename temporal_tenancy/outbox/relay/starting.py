@@ -30,6 +30,7 @@ from temporal_tenancy.outbox.relay.messages import Message, Unit
 from temporal_tenancy.outbox.retries import RetryLadder
 from temporal_tenancy.outbox.work_off import WorkOff, work_off_job
 from temporal_tenancy.sdk.endings import SLOT
+from temporal_tenancy.sdk.lost_connections import is_connection_lost
 from temporal_tenancy.sdk.search_attributes import (
     SearchAttributesMissing,
     require_search_attributes,
@@ -234,7 +235,8 @@ async def _raising_server_away(client: Client) -> AsyncIterator[None]:
     try:
         yield
     except RPCError as error:
-        if error.status in _AWAY and not _is_too_large(error):
+        away = error.status in _AWAY or is_connection_lost(error)
+        if away and not _is_too_large(error):
             raise ServerAway(f"{error.status.name}: {error.message}") from error
         if error.status is RPCStatusCode.INVALID_ARGUMENT:
             fault = await _fault_of_namespace(client, error)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from temporalio.api.operatorservice.v1 import RemoveSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from dev.devstack.postgres import DatabaseUrls
@@ -424,6 +425,37 @@ async def test_while_a_server_is_away_no_attempt_is_counted(
     async with running(make_relay(deliver=deliver, away=[timedelta(seconds=0.01)])):
         await until_effects(database, "acme", 3)
     assert [m.attempts for m in await messages_of(database, "acme")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RPCError("transport error", RPCStatusCode.UNKNOWN, b""),
+        RPCError("h2 protocol error: http2 error", RPCStatusCode.INTERNAL, b""),
+    ],
+    ids=["closed", "said to be closed"],
+)
+async def test_while_a_proxy_closes_the_connections_no_attempt_is_counted(
+    database: Database,
+    make_relay: MakeRelay,
+    relay_worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RPCError,
+) -> None:
+    closed, start_workflow = 5, Client.start_workflow
+
+    async def start(*args: Any, **options: Any) -> Any:
+        nonlocal closed
+        if closed:
+            closed -= 1
+            raise error
+        return await start_workflow(*args, **options)
+
+    monkeypatch.setattr(Client, "start_workflow", start)
+    await ask(database, "acme", key="k")
+    async with running(make_relay(away=[timedelta(seconds=0.01)])):
+        await until_effects(database, "acme", 1)
+    assert [m.attempts for m in await messages_of(database, "acme")] == [1]
 
 
 async def test_what_a_relay_lost_is_started_by_another_after_its_lease(

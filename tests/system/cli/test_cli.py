@@ -143,6 +143,8 @@ def test_a_run_is_linked_with_its_id_in_one_piece() -> None:
         (DatabaseUnreachable("db: password authentication failed."), '"starter.py migrate"'),
         (RPCError("gone", RPCStatusCode.UNAVAILABLE, b""), "the Temporal server"),
         (RPCError("no", RPCStatusCode.PERMISSION_DENIED, b""), "the Temporal server"),
+        (RPCError("transport error", RPCStatusCode.UNKNOWN, b""), "the Temporal server"),
+        (RPCError("operation was canceled", RPCStatusCode.CANCELLED, b""), "the Temporal server"),
         (NO_NAMESPACE, "no namespace"),
     ],
 )

@@ -146,6 +146,27 @@ async def test_a_server_that_closes_at_any_point_of_a_connection_is_said_to(
     assert not [each for each in said if not each.startswith(closed)]
 
 
+async def test_a_server_that_speaks_http_of_another_version_is_said_to_speak_no_grpc(
+    given: Callable[[str, dict[str, str]], None],
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"localhost:{server.sockets[0].getsockname()[1]}"
+        given(address, {})
+        with pytest.raises(NotReachable) as raised:
+            await connect_client()
+    assert raised.value.message == (
+        f"the Temporal server {address} does not speak gRPC at this address. Set TEMPORAL_ADDRESS "
+        "to the one where it does, or TEMPORAL_TLS to true if it wants TLS."
+    )
+
+
 async def test_a_pair_that_is_none_is_a_bad_setting_whatever_the_server(
     temporal: TemporalDevServer, given: Callable[[str, dict[str, str]], None]
 ) -> None:
