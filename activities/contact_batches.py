@@ -134,12 +134,16 @@ class Batch(NamedTuple):
     """Contacts that are ready to be written."""
 
     checked: CheckedRows
-    csv: str | None  # for COPY; None for few contacts
+    csv: str | None  # for COPY; None for few contacts, or for a dry run
 
 
-def prepare(checked: CheckedRows) -> Batch:
-    """Formats checked rows, which needs no database: it is done while another batch is written."""
-    return Batch(checked, _csv(checked) if len(checked.contacts) > UNNEST_MAX else None)
+def prepare(checked: CheckedRows, *, dry_run: bool = False) -> Batch:
+    """Formats checked rows, which needs no database: it is done while another batch is written.
+
+    `dry_run`: they will only be counted.
+    """
+    is_copied = len(checked.contacts) > UNNEST_MAX and not dry_run
+    return Batch(checked, _csv(checked) if is_copied else None)
 
 
 async def upsert(session: AsyncSession, batch: Batch) -> Written | None:

@@ -245,7 +245,8 @@ async def _steps(imported: Import, batch_size: int) -> AsyncGenerator[_Step]:
         columns = Columns(imported.columns)
     async for batch in batches(parser, pieces, rows=batch_size, size=BATCH_BYTES):
         checked = columns.check(batch.records)
-        yield _Step(contact_batches.prepare(checked), batch.offset, batch.line)
+        ready = contact_batches.prepare(checked, dry_run=imported.dry_run)
+        yield _Step(ready, batch.offset, batch.line)
 
 
 def _question(imported: Import) -> str:

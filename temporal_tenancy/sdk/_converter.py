@@ -93,8 +93,12 @@ def _payload_converter(inner_class: type[PayloadConverter], limit: int) -> type[
             inner: Any = self
             if issubclass(inner_class, WithSerializationContext):
                 inner = super().with_context(context)
-            if inner is self and not isinstance(context, ActivitySerializationContext):
-                return self  # the SDK clones the whole data converter for another
+            if inner is self and not isinstance(
+                self._context or context, ActivitySerializationContext
+            ):
+                # Only that of an activity is told. For another converter the SDK would clone the
+                # whole data converter.
+                return self
             mine = copy(self) if inner is self else inner
             mine._context = context
             return mine

@@ -159,7 +159,8 @@ class MarkWriter(RelayMarking):
         enough = self._tries + 1 + self._is_writing
         async with self._tried:
             while (self._pending or self._is_writing) and self._tries < enough:
-                self._awaited.set()
+                if self._pending:  # what is being written must not hurry what comes after it
+                    self._awaited.set()
                 await self._tried.wait()
 
     async def run(self) -> None:

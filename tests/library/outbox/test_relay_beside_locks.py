@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,8 +16,8 @@ from dev.devstack.postgres import DatabaseUrls
 from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox import _working as working
 from temporal_tenancy.outbox.marks import Marks
-from temporal_tenancy.outbox.relay import queue
-from temporal_tenancy.outbox.relay._mark_writer import MarkWriter
+from temporal_tenancy.outbox.relay import _mark_writer, queue
+from temporal_tenancy.outbox.relay._mark_writer import MarkWriter, RelayMarks
 from temporal_tenancy.outbox.relay.messages import Failed, Message, Unit
 from temporal_tenancy.outbox.relay.relay import Relay
 from temporal_tenancy.outbox.retries import RetryLadder
@@ -198,6 +199,36 @@ async def test_marks_are_counted_before_any_tenant_is_quarantined_too(database: 
     marks = MarkWriter(database)
     marks.started(Unit(str(taken.own_id), [taken]))
     assert (marks.unwritten("acme"), marks.unwritten("globex")) == (1, 0)
+
+
+async def test_who_waits_for_marks_in_a_transaction_does_not_hurry_those_after_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(_: object, marks: RelayMarks) -> None:
+        sizes.append(len(marks))
+        writing.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(_mark_writer, "write_marks", write)
+    marks = MarkWriter(database)
+    work = asyncio.create_task(marks.run())
+    taken = [Message("acme", uuid4(), "echo", "k", "{}", 3, 1, None) for _ in range(3)]
+    marks.started(Unit("first", taken[:1]))
+    await writing.wait()
+    waiting = asyncio.create_task(marks.written())
+    await asyncio.sleep(0)
+    go_on.set()
+    await waiting
+    for each in taken[1:]:
+        marks.started(Unit("later", [each]))
+        for _ in range(10):
+            await asyncio.sleep(0)
+    marks.finish()
+    await work
+    assert sizes == [1, 2]
 
 
 async def test_what_is_given_back_late_stays_with_who_has_it_since(

@@ -19,12 +19,14 @@ from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import (
+    ActivitySerializationContext,
     DataConverter,
     JSONPlainPayloadConverter,
     PayloadCodec,
     PayloadConverter,
     SerializationContext,
     WithSerializationContext,
+    WorkflowSerializationContext,
 )
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
@@ -45,6 +47,7 @@ from temporal_tenancy.core.jobs import Coalesce, job_of, platform_job, registry,
 from temporal_tenancy.core.migration_environment import LIBRARY
 from temporal_tenancy.core.periods import Period
 from temporal_tenancy.everything import TenancyPlugin
+from temporal_tenancy.sdk._converter import PayloadDoesNotFit, compose
 from temporal_tenancy.sdk._guard import is_guarded
 from temporal_tenancy.sdk.features import Feature
 from temporal_tenancy.testing import InMemoryDirectory
@@ -503,6 +506,21 @@ async def test_a_users_payload_converter_is_built_upon(
     converter = DataConverter(payload_converter_class=Own)
     client = await Client.connect(temporal.address, plugins=[plugin], data_converter=converter)
     assert issubclass(client.data_converter.payload_converter_class, Own)
+
+
+class Charge(TenantInput):
+    amount: int
+
+
+def test_a_converter_for_a_workflow_names_no_activity_that_it_was_for_before() -> None:
+    of_activity = ActivitySerializationContext("default", None, "charge", None, None, None, False)
+    of_workflow = WorkflowSerializationContext("default", "acme/echo.tell/1")
+    converter: Any = compose(None).payload_converter.with_context(of_activity)  # type: ignore[attr-defined]
+    [payload] = converter.to_payloads([{"tenant_id": "acme", "extra": 1}])
+    for mine, is_told in ((converter, True), (converter.with_context(of_workflow), False)):
+        with pytest.raises(PayloadDoesNotFit) as raised:
+            mine.from_payloads([payload], [Charge])
+        assert ("the input of the activity charge" in str(raised.value)) is is_told
 
 
 async def test_a_payload_converter_that_cannot_carry_models_is_refused(

@@ -21,6 +21,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import imports
 from activities.cleanup import KEPT
+from activities.contact_batches import UNNEST_MAX, prepare
+from activities.contact_rows import CheckedRows
 from activities.imports import FinishImport, ImportProgress, Imports, ImportSlice, finish_import
 from activities.uploads import FileTooLarge, begin_import
 from saas.database.contacts import Import, ImportStatus, RejectedRow, SeenEmail
@@ -118,6 +120,13 @@ async def test_a_second_row_with_an_e_mail_counts_as_updated_also_in_a_dry_run(
     assert counts(ended) == ("completed", 401, 300, 100, 1)
     assert len(await contacts_of(database)) == (50 if dry_run else 350)
     assert await count(database, SeenEmail) == 0
+
+
+def test_a_dry_run_formats_no_rows() -> None:
+    emails = [f"p{n}@acme.example" for n in range(UNNEST_MAX + 1)]
+    checked = CheckedRows(contacts=dict.fromkeys(emails, ("", "", "", "")))
+    assert prepare(checked, dry_run=True).csv is None
+    assert prepare(checked).csv is not None
 
 
 @pytest.mark.usefixtures("importing_worker")
