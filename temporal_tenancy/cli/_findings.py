@@ -64,6 +64,11 @@ class Findings:
     store_away: DatabaseProblem | StoreMismatch | None = None
 
     @property
+    def is_handled_with_others(self) -> bool:
+        """Whether one workflow handles several messages of the job."""
+        return self.job is not None and self.job.coalesce is not None
+
+    @property
     def is_paused(self) -> bool:
         """Whether an activity of the run waits until its tenant is resumed."""
         return self.run is not None and any(

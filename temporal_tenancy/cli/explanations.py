@@ -49,6 +49,7 @@ from temporal_tenancy.dead_letters.inputs import (
     InputLocked,
     input_of_letter,
 )
+from temporal_tenancy.dead_letters.recording import Source
 from temporal_tenancy.outbox import MessageStatus
 from temporal_tenancy.postgres.database import Database, use_database
 from temporal_tenancy.postgres.database_errors import DatabaseProblem
@@ -59,6 +60,7 @@ from temporal_tenancy.stores.errors import ConnectionSecretMissing
 from temporal_tenancy.ticks.fan_out import tick_of
 from temporal_tenancy.ticks.fan_out.workflows import SCHEDULED_TIME
 
+_BAD: Final = (DeadLetterState.OPEN, DeadLetterState.DISCARDED)
 LEDGER_AWAY: Final = "the control plane does not answer, so the ledger cannot be read"
 
 
@@ -81,7 +83,7 @@ async def explain(workflow_id: str) -> Answer:
             raise RunUnknown(
                 f'there is no run "{workflow_id}" in the namespace '
                 f'"{connection.client.namespace}": it was never started, or the server has '
-                f"forgotten it. {_what_an_id_reads(findings)}"
+                f"forgotten it. {_forgotten_soon(findings)}{_what_an_id_reads(findings)}"
             )
         return _answer(connection, findings)
 
@@ -286,8 +288,18 @@ def _answer(connection: Temporal, findings: Findings) -> Answer:
 
 
 def _absent(findings: Findings) -> str:
-    """Returns whether a run that the server does not have was never started, or is forgotten."""
+    """Returns the status of what the server has no run of: mostly never started, or forgotten.
+
+    What one workflow handles together with others has no run of its own, but its message says.
+    """
     letter, message = findings.letter, findings.message
+    if message is not None and message["worked_off_by"] is not None:
+        return "completed" if message["status"] == MessageStatus.COMPLETED else "running"
+    if letter is not None and letter.source == Source.MESSAGE and letter.status in _BAD:
+        return "failed"
+    status = None if message is None else message["status"]
+    if findings.is_handled_with_others and status == MessageStatus.FAILED:
+        return "to be retried"
     if letter is not None and letter.status == DeadLetterState.RESOLVED:
         return "forgotten"
     waits = message is not None and message["status"] != MessageStatus.COMPLETED
@@ -350,6 +362,15 @@ def _step_lines(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
                 name = " "
 
 
+def _forgotten_soon(findings: Findings) -> str:
+    if not findings.is_handled_with_others or findings.job is None:
+        return ""
+    return (
+        f"Several messages of {findings.job.name} share a run, so one that has succeeded is "
+        "forgotten a minute later. "
+    )
+
+
 def _what_an_id_reads(findings: Findings) -> str:
     parts = findings.parts
     if _is_uuid(findings.workflow_id):
@@ -380,6 +401,8 @@ def _what(findings: Findings) -> str:
     if findings.taken_by is not None:
         return f"{findings.taken_by}, which is not what the id is for"
     if kind == "tenant job" and job is not None and parts is not None:
+        if (ids := findings.input.get("message_ids")) and findings.is_handled_with_others:
+            return f"{number(len(ids), 'message')} of {job.name} of {parts.owner}, in one run"
         return f"{job.name} of {parts.owner}, {parts.key}: {job.summary}"
     if kind in ("tick", "shard") and parts is not None:
         which = "a part of the fan-out" if kind == "shard" else "the fan-out"

@@ -29,7 +29,12 @@ from temporal_tenancy.core.spelling import SpelledEnum, spelled
 
 Class = TypeVar("Class", bound=type)
 _MARK: Final = "__tenancy_job__"
+_BY_POSITION: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
 IN_WORKFLOW: Final = 100  # messages that a workflow takes whose handler takes several
+LIMIT_MAX: Final = 5_000  # messages of a workflow, whose input has the id of each
 
 
 class JobPriority(IntEnum, metaclass=SpelledEnum):
@@ -59,7 +64,7 @@ class Coalesce:
     message of which an attempt has failed is handled alone from then on.
     """
 
-    limit: int  # messages per workflow or, together, per call; at least 1
+    limit: int  # messages per workflow or, together, per call; 1 to 5,000
     handler: Callable[[Any], Awaitable[Any]]  # takes the job's input, or a list of them
     parallel: int = 10  # concurrent calls of the handler, at least 1
     together: bool = False  # whether the handler takes a list
@@ -207,17 +212,19 @@ class Job:
 
     def _check_coalesce(self, coalesce: Coalesce, model: type[BaseModel]) -> None:
         """Raises `ConfigurationError` if the handler could not take the job's input."""
-        what = f"the handler of {self.name}"
-        if coalesce.limit < 1 or coalesce.parallel < 1:
+        if not isinstance(coalesce, Coalesce):
             raise ConfigurationError(
-                f"{what} takes at least one message at a time. Set limit and parallel to 1 or more."
+                f"coalesce of {self.name} is {coalesce!r}. Write coalesce=Coalesce(100, handler)."
             )
-        parameters = inspect.signature(coalesce.handler).parameters
-        hints = get_type_hints(coalesce.handler)
-        accepted = [hints.get(name) for name in parameters]
+        what = f"the handler of {self.name}"
+        for name, count in (("limit", coalesce.limit), ("parallel", coalesce.parallel)):
+            if type(count) is not int or not 1 <= count <= LIMIT_MAX:
+                raise ConfigurationError(
+                    f"{what} has {name}={count!r}. Give it a whole number from 1 to {LIMIT_MAX:,}."
+                )
         taken: Any = list[model] if coalesce.together else model  # type: ignore[valid-type]
-        name = f"list[{model.__name__}]" if coalesce.together else model.__name__
-        if not inspect.iscoroutinefunction(inspect.unwrap(coalesce.handler)) or accepted != [taken]:
+        if _taken_by(coalesce.handler, what) != [taken]:
+            name = f"list[{model.__name__}]" if coalesce.together else model.__name__
             raise ConfigurationError(
                 f"{what} must be async and take exactly one argument, annotated with {name}, "
                 f"{'inputs' if coalesce.together else 'the input'} of the job."
@@ -313,6 +320,29 @@ class Registry(Mapping[str, Job]):
                 self._later.append(load)
                 raise
         return self._added
+
+
+def _taken_by(handler: Callable[..., Any], what: str) -> list[Any] | None:
+    """Returns the annotations of the arguments that an async function takes by position.
+
+    Returns None for anything else. Raises `ConfigurationError` if they cannot be resolved.
+    """
+    function = inspect.unwrap(handler) if callable(handler) else None
+    if not inspect.iscoroutinefunction(function):
+        return None
+    parameters = inspect.signature(handler).parameters.values()
+    if any(parameter.kind not in _BY_POSITION for parameter in parameters):
+        return None
+    try:
+        hints = get_type_hints(handler)
+    except NameError as error:
+        raise ConfigurationError(
+            f"the annotations of {what} cannot be resolved: {error}. Import the names they use at "
+            "module level."
+        ) from None
+    except TypeError:  # an object that wraps a function, such as a partial
+        return None
+    return [hints.get(parameter.name) for parameter in parameters]
 
 
 def _path(cls: type) -> str:

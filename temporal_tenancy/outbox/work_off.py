@@ -8,6 +8,7 @@ outcome, attempts, key and dead letter.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from temporal_tenancy.core.errors import InvalidPayload, TenancyError
 from temporal_tenancy.core.inputs import TenantJobInput, read_input
 from temporal_tenancy.core.jobs import Coalesce, Job, job_of, registry, tenant_job
 from temporal_tenancy.core.payloads import read_message
+from temporal_tenancy.core.redaction import withholding
 from temporal_tenancy.core.scope import current_tenant
 from temporal_tenancy.core.words import number
 from temporal_tenancy.dead_letters.recording import Source
@@ -44,6 +46,7 @@ from temporal_tenancy.sdk.heartbeats import heartbeating
 MARK_AT_ONCE: Final = 100  # marks written in one transaction
 MARK_EVERY: Final = timedelta(seconds=1)
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
+ATTEMPT_MINUTES: Final = 5  # of one attempt at all messages of a workflow
 
 log: Final = logging.getLogger(__name__)
 
@@ -64,7 +67,11 @@ class WorkedOff(BaseModel):
 
 
 class WorkerLost(TenancyError):
-    """The worker died each time it handled this message."""
+    """No attempt at this message came to an end: the worker died, or the time was up."""
+
+
+class HandlerCancelled(Exception):  # another attempt may succeed
+    """The handler ended as cancelled, though nobody had cancelled it."""
 
 
 @tenant_activity
@@ -130,9 +137,11 @@ class _Work:
                 message = await working.begin_again(session, message, self._workflow_id)
             if message.attempts > self._retries.attempts:
                 lost = WorkerLost(
-                    f"the worker died {number(message.attempts - 1, 'time')} handling it."
+                    f"{number(message.attempts - 1, 'attempt')} did not come to an end: the worker "
+                    f"died, or the handler blocked it or took longer than {ATTEMPT_MINUTES} "
+                    "minutes. The worker's log says which. Mend that, then replay the message."
                 )
-                await self.marks.add(Marks(failed=[failed(message, lost, self._retries)]))
+                await self.marks.add(self._failure(message, lost))
             else:
                 await self.marks.add(await self._outcome(message))
             await self.marks.write()
@@ -186,29 +195,56 @@ class _Work:
 
     async def _call(self, part: Sequence[_Taken]) -> None:
         inputs = [each.input for each in part]
-        with use_event_ids([each.message.key for each in part]):
-            await self._coalesce.handler(inputs if self._coalesce.together else inputs[0])
+        keys = [each.message.key for each in part]
+        # An error of the handler stays in the activity, so that what it must not repeat, such as
+        # what `never_repeat()` names, is marked here.
+        with use_event_ids(keys), withholding(inputs, known=" ".join(keys)):
+            try:
+                done = await self._coalesce.handler(
+                    inputs if self._coalesce.together else inputs[0]
+                )
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                raise HandlerCancelled(
+                    "the handler ended as cancelled, though nobody had cancelled it: a task that "
+                    "it awaits was."
+                ) from None
+        if inspect.iscoroutine(done):
+            done.close()
+            raise InvalidPayload(
+                f"the handler of {self._job.name} returned a coroutine, which nobody awaits, so "
+                "its work was not done. Write await in front of the call that makes it."
+            )
 
     def _failure(self, message: Message, error: Exception) -> Marks:
         failure = failed(message, error, self._retries)
+        # `JobContext` makes `attempt` that of the activity, as in each line of a job.
         if failure.is_dead:
             log.warning(
                 "message.dead",
+                exc_info=error,
                 extra={
                     "job": self._job.name,
                     "message_id": str(message.id),
+                    "key": message.key,
                     "attempt": message.attempts,
-                    "error_type": type(error).__name__,
+                    "message_attempt": message.attempts,
+                    "error_type": failure.error_type,
                 },
             )
         else:
             log.warning(
                 "message.failed",
+                exc_info=error,
                 extra={
                     "job": self._job.name,
                     "message_id": str(message.id),
+                    "key": message.key,
                     "attempt": message.attempts,
-                    "error_type": type(error).__name__,
+                    "message_attempt": message.attempts,
+                    "error_type": failure.error_type,
                 },
             )
         return Marks(failed=[failure])
@@ -274,7 +310,7 @@ class WorkOffMessages:
         done = await workflow.execute_activity(
             work_off_messages,
             batch,
-            start_to_close_timeout=timedelta(minutes=5),
+            start_to_close_timeout=timedelta(minutes=ATTEMPT_MINUTES),
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(seconds=1),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import pytest
 from temporalio.client import Client
@@ -10,6 +13,7 @@ from temporalio.worker import Worker
 
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.core.jobs import Coalesce, Job, JobPriority
+from temporal_tenancy.core.redaction import traceback_of
 from temporal_tenancy.outbox import (
     OutboxMessage,
     Relay,
@@ -17,12 +21,13 @@ from temporal_tenancy.outbox import (
     current_event_ids,
     once,
     once_each,
+    work_off,
 )
 from temporal_tenancy.outbox._events import use_event_ids
 from temporal_tenancy.postgres.connections import connect
 from temporal_tenancy.postgres.database import Database, tenant_session
 from tests.fixtures.jobs.relay_control import Control
-from tests.fixtures.jobs.relay_jobs import Noted, Together, note, note_together
+from tests.fixtures.jobs.relay_jobs import SECRET, Noted, Together, note, note_together
 from tests.fixtures.modes import Where
 from tests.fixtures.postgres import within
 from tests.fixtures.relay import ask, effects_of, running, until_messages
@@ -62,7 +67,9 @@ async def test_what_is_bad_is_found_by_halves_and_is_alone_from_then_on(
     relay_worker: Worker,
     work_control: Control,
     where: Where,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.ERROR, work_off.log.name)  # xdist cannot send half a pair in a line
     bad = {7: "refuse this", 8: "fail this", 9: "fail that", 21: "curse", 30: "will be odd"}
     good = await asked(database, 40, bad)
     with connect(where("acme")[0].superuser) as superuser:  # `enqueue` would refuse it
@@ -112,6 +119,51 @@ async def test_a_failure_of_the_database_is_of_no_message(
     assert [len(texts) for texts in work_control.together] == [4, 1, 1, 1, 1]
 
 
+async def test_work_that_was_not_done_is_no_success(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, work_control: Control
+) -> None:
+    good = await asked(database, 6, {2: "cancel", 3: "forget await"})
+    async with running(make_relay()):
+        found = await until_messages(database, "acme", have_ended)
+    by_key = {message.key: message for message in found}
+    for key, error_type, attempts, words in (
+        ("k02", "HandlerCancelled", 3, "though nobody had cancelled it"),
+        ("k03", "InvalidPayload", 1, "Write await in front of the call"),
+    ):
+        dead = by_key[key]
+        assert (dead.status, dead.error_type, dead.attempts) == (
+            "dead_letter",
+            error_type,
+            attempts,
+        )
+        assert words in (dead.error_message or "")
+    assert [key for key in by_key if by_key[key].status == "completed"] == good
+    assert len({message.workflow_id for message in found if message.status == "completed"}) == 1
+
+
+async def test_an_error_of_one_is_logged_with_its_place_and_without_secrets(
+    database: Database,
+    make_relay: MakeRelay,
+    relay_worker: Worker,
+    work_control: Control,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await asked(database, 4, {2: "tell a secret", 3: "refuse this"})
+    async with running(make_relay()):
+        found = await until_messages(database, "acme", have_ended)
+    [secret, refused] = [message.error_message for message in found if message.error_message]
+    assert (secret, refused) == ("the partner refuses ***.", "this cannot be noted.")
+    lines = [vars(each) for each in caplog.records if each.message == "message.dead"]
+    assert [(each["key"], each["message_attempt"], each["error_type"]) for each in lines] == [
+        ("k02", 1, "ApplicationError"),
+        ("k03", 1, "NotNoted"),
+    ]
+    for line in lines:
+        told = traceback_of(line["exc_info"][1], of_a_job=True)
+        assert "relay_jobs.py" in told
+        assert SECRET not in told
+
+
 async def test_a_run_of_its_own_handles_one(
     database: Database, relay_worker: Worker, app: Client
 ) -> None:
@@ -144,11 +196,28 @@ async def test_several_events_are_not_one(database: Database) -> None:
             assert current_event_id() == "a"
 
 
+async def by_name_only(*, jobs: list[Noted]) -> None:
+    """Takes no argument by position."""
+
+
+async def of_nowhere(jobs: list[Nowhere]) -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Names a model that its module does not have."""
+
+
 @pytest.mark.parametrize(
     ("coalesce", "wanted"),
     [
         (Coalesce(10, note, together=True), r"annotated with list\[Noted\], inputs of the job"),
         (Coalesce(10, note_together), "annotated with Noted, the input of the job"),
+        (Coalesce(10, cast("Any", by_name_only), together=True), "take exactly one argument"),
+        (Coalesce(10, partial(note_together), together=True), "must be async and take"),
+        (Coalesce(10, cast("Any", None)), "must be async and take"),
+        (Coalesce(10, of_nowhere, together=True), "'Nowhere' is not defined. Import the names"),
+        (Coalesce(0, note), "limit=0. Give it a whole number from 1 to 5,000"),
+        (Coalesce(cast("Any", "10"), note), "limit='10'. Give it a whole number"),
+        (Coalesce(10**9, note_together, together=True), "limit=1000000000. Give it"),
+        (Coalesce(10, note, parallel=-1), "parallel=-1. Give it a whole number"),
+        (cast("Any", 100), r"is 100. Write coalesce=Coalesce\(100, handler\)"),
     ],
 )
 def test_the_handler_takes_what_the_declaration_says(coalesce: Coalesce, wanted: str) -> None:

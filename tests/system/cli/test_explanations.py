@@ -11,13 +11,20 @@ from temporalio.worker import Worker
 
 from processes.cli.program import PROGRAM
 from temporal_tenancy.cli import _pending, use_program
+from temporal_tenancy.cli._findings import Findings
 from temporal_tenancy.cli._pending import waits_for
 from temporal_tenancy.cli._server_access import Temporal
-from temporal_tenancy.cli.explanations import _input_fits, _look
+from temporal_tenancy.cli.explanations import _absent, _forgotten_soon, _input_fits, _look
+from temporal_tenancy.control_plane.tables import DeadLetterRow
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.core.identifiers import WorkflowId
+from temporal_tenancy.core.jobs import registry
 from tests.fixtures.jobs import mistaken_jobs as mistakes
+from tests.fixtures.jobs import relay_jobs  # noqa: F401  # registers the jobs
 from tests.fixtures.jobs.slow_jobs import TalkInput, TalkJob
 from tests.fixtures.temporal import make_worker
+
+BATCHED = "test.together"
 
 
 async def test_a_result_that_nobody_can_decode_is_explained(
@@ -65,6 +72,32 @@ async def test_a_run_of_a_queue_that_nobody_polls_says_so_once(
         [sentence] = await waits_for(client, await started.describe())
     await started.terminate()
     assert sentence.startswith(f'no worker serves the queue "{queue}".')
+
+
+@pytest.mark.parametrize(
+    ("message", "worked_off_by", "letter", "status"),
+    [
+        ("pending", None, None, "not started"),
+        ("processing", None, None, "not started"),  # a relay has it
+        ("processing", "acme/test.together/messages-1", None, "running"),
+        ("completed", "acme/test.together/messages-1", None, "completed"),
+        ("failed", None, None, "to be retried"),
+        ("dead_letter", None, ("message", "open"), "failed"),
+        ("dead_letter", None, ("message", "discarded"), "failed"),
+        ("dead_letter", None, ("relay", "open"), "not started"),
+        (None, None, ("message", "resolved"), "forgotten"),
+    ],
+)
+def test_a_message_without_a_run_of_its_own_has_a_status(
+    message: str | None, worked_off_by: str | None, letter: tuple[str, str] | None, status: str
+) -> None:
+    findings = Findings(f"acme/{BATCHED}/a", WorkflowId("acme", BATCHED, "a"), registry[BATCHED])
+    if message is not None:
+        findings.message = {"status": message, "worked_off_by": worked_off_by}
+    if letter is not None:
+        findings.letter = DeadLetterRow(source=letter[0], status=letter[1])
+    assert _absent(findings) == status
+    assert "share a run" in _forgotten_soon(findings)
 
 
 async def remembered(*_: object) -> bool:

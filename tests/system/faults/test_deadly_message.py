@@ -66,6 +66,7 @@ async def test_a_message_that_kills_its_worker_is_a_dead_letter_and_no_other_is_
         )
     last.send(signal.SIGTERM)
     assert await last.exit_code() == 0
+    assert "message.dead" in last.text
     others = [key for key in keys if key != DEADLY]
     harmed = {
         message.key: (message.status, message.error_type, message.error_message, message.attempts)
