@@ -301,8 +301,8 @@ async def takes_more(job: jobs.EchoInput, more: str) -> None: ...
 @pytest.mark.parametrize(
     ("coalesce", "sentence"),
     [
-        (Coalesce(0, takes_it), "takes at least one message at a time"),
-        (Coalesce(1, takes_it, parallel=0), "takes at least one message at a time"),
+        (Coalesce(0, takes_it), "whole number from 1 to 5,000"),
+        (Coalesce(1, takes_it, parallel=0), "whole number from 1 to 5,000"),
         (Coalesce(1, takes_it_at_once), "must be async"),  # type: ignore[arg-type]
         (Coalesce(1, takes_anothers), "annotated with EchoInput, the input of the job"),
         (Coalesce(1, takes_more), "exactly one argument"),  # type: ignore[arg-type]
