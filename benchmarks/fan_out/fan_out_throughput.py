@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from temporalio.client import Client
 
@@ -27,7 +27,7 @@ from benchmarks.shared.bare_jobs import BareFanOut, BareFanOutInput
 from benchmarks.shared.fan_outs import add_tenants, children_per_second, request
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
 from benchmarks.shared.no_op import BARE_QUEUE
-from benchmarks.shared.processor import CPU_UNIT, processor_seconds
+from benchmarks.shared.processor import CPU_UNIT, Rates, processor_seconds
 from benchmarks.shared.servers import Servers, bare_worker, our_worker
 from temporal_tenancy import Database, TenantStatus
 
@@ -37,13 +37,6 @@ TEMPORAL_CONFIG: Final[dict[str, str]] = {}
 TENANTS: Final = 1_000
 WARM_UP_TENANTS: Final = 100
 BUDGET: Final = 150.0  # seconds after which no further pair of rounds begins
-
-
-class Measured(NamedTuple):
-    """A run's rates."""
-
-    per_second: float
-    per_cpu_second: float
 
 
 async def answers(servers: Servers) -> Sequence[Answer]:
@@ -68,7 +61,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                 spent = time.perf_counter() - began
                 if number > 0 and number % 2 == 0 and spent > BUDGET and not is_full():
                     break
-                measured: dict[Arm, Measured] = {}
+                measured: dict[Arm, Rates] = {}
                 for arm in order:
                     if arm is Arm.OURS:
                         asked = request(f"tick-{number}", TenantStatus.ACTIVE)
@@ -84,8 +77,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                 same_fields.add({Arm.OURS: ours_rate, Arm.PEER: same.per_cpu_second})
                 tell(
                     f"{NAME}: round {number + 1}: children/s and /CPU second: ours "
-                    f"{_told(measured[Arm.OURS])}, bare {_told(measured[Arm.PEER])}, with the "
-                    f"same fields {_told(same)}"
+                    f"{measured[Arm.OURS]}, bare {measured[Arm.PEER]}, with the "
+                    f"same fields {same}"
                 )
     finally:
         await database.dispose()
@@ -97,15 +90,11 @@ async def answers(servers: Servers) -> Sequence[Answer]:
     ]
 
 
-async def _measured(run: Coroutine[None, None, float]) -> Measured:
+async def _measured(run: Coroutine[None, None, float]) -> Rates:
     """Returns the rates of a run over all tenants, which returns its own by the clock."""
     before = processor_seconds(own=True)
     per_second = await run
-    return Measured(per_second, TENANTS / (processor_seconds(own=True) - before))
-
-
-def _told(measured: Measured) -> str:
-    return f"{measured.per_second:.1f} and {measured.per_cpu_second:.1f}"
+    return Rates(per_second, TENANTS / (processor_seconds(own=True) - before))
 
 
 async def _run_bare(

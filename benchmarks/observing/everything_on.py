@@ -21,7 +21,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import httpx
 
@@ -29,7 +29,7 @@ from benchmarks.observing.observed_jobs import NAME as JOB
 from benchmarks.observing.observed_jobs import QUEUE_VARIABLE
 from benchmarks.outbox.outbox_stack import LOOK, READY, Outbox, outbox, value_of
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, is_full, rounds, tell, turns
-from benchmarks.shared.processor import processor_seconds
+from benchmarks.shared.processor import CPU_UNIT, Rates, processor_seconds
 from benchmarks.shared.servers import Servers
 from dev.devstack.processes import OwnedProcess
 
@@ -46,13 +46,6 @@ SAMPLED: Final = {
 }
 
 
-class Measured(NamedTuple):
-    """What a turn has given."""
-
-    per_second: float  # messages
-    per_cpu_second: float
-
-
 @dataclass(frozen=True)
 class Side:
     """A database with a relay's and a worker's process."""
@@ -60,7 +53,7 @@ class Side:
     outbox: Outbox
     addresses: Sequence[str]  # of their metrics
 
-    async def measured(self, messages: int) -> Measured:
+    async def measured(self, messages: int) -> Rates:
         """Works off so many messages."""
         inputs = [{"number": number} for number in range(messages // len(TENANTS))]
         scraping = asyncio.create_task(self._scrape())
@@ -73,7 +66,7 @@ class Side:
             await asyncio.sleep(LOOK)
         took, used = time.perf_counter() - began, processor_seconds() - used
         scraping.cancel()
-        return Measured(messages / took, messages / used)
+        return Rates(messages / took, messages / used)
 
     async def _written(self) -> int:
         return int(await value_of(self.outbox.everything, _WRITTEN))
@@ -105,7 +98,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
         for side in sides.values():  # the first round opens connections and fills caches
             await side.measured(2 * messages)
         for number, order in enumerate(turns(rounds(21, full=41))):
-            measured: dict[Arm, Measured] = {}
+            measured: dict[Arm, Rates] = {}
             for arm in order:
                 side = sides["on" if arm is Arm.OURS else "off"]
                 measured[arm] = await side.measured(messages)
@@ -116,18 +109,14 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             sampled.add({Arm.OURS: some.per_cpu_second, Arm.PEER: off.per_cpu_second})
             tell(
                 f"{NAME}: round {number + 1}: messages/s and /CPU second: on "
-                f"{_told(measured[Arm.OURS])}, off {_told(off)}, sampled {_told(some)}"
+                f"{measured[Arm.OURS]}, off {off}, sampled {some}"
             )
-    peer, unit = "the same without observing", "messages/CPU second"
+    peer, unit = "the same without observing", f"messages{CPU_UNIT}"
     return [
         Answer(NAME, peer, GOAL, "messages/s", comparison),
         Answer(f"{NAME}_cpu", peer, GOAL, unit, of_cpu),
         Answer(f"{NAME}_sampled", peer, GOAL, f"{unit}, 1 trace in 10", sampled),
     ]
-
-
-def _told(measured: Measured) -> str:
-    return f"{measured.per_second:.1f} and {measured.per_cpu_second:.1f}"
 
 
 @asynccontextmanager

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 
 CPU_UNIT: Final = "/CPU second"
+
+
+class Rates(NamedTuple):
+    """What was done in a second of the clock, and in one of all processors."""
+
+    per_second: float
+    per_cpu_second: float
+
+    def __str__(self) -> str:
+        return f"{self.per_second:.1f} and {self.per_cpu_second:.1f}"
 
 
 def processor_seconds(*, own: bool = False) -> float:

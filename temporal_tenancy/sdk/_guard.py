@@ -158,16 +158,18 @@ def needs_contexts(converter: DataConverter) -> bool:
     )
 
 
-def without_contexts(runner: WorkflowRunner) -> WorkflowRunner:
-    """Returns `runner` for a worker whose data converter needs no contexts."""
-    if isinstance(runner, GuardedWorkflowRunner):
+def fitted(runner: WorkflowRunner, converter: DataConverter) -> WorkflowRunner:
+    """Returns `runner` for a worker with a data converter, without contexts that it needs not."""
+    if isinstance(runner, GuardedWorkflowRunner) and not needs_contexts(converter):
         return replace(runner, gives_contexts=False)
     return runner
 
 
-def gives_contexts(runner: WorkflowRunner) -> bool:
-    """Whether `runner` says what each payload is of."""
-    return not isinstance(runner, GuardedWorkflowRunner) or runner.gives_contexts
+def fits(runner: WorkflowRunner, converter: DataConverter) -> bool:
+    """Whether `runner` gives the contexts that a data converter needs."""
+    if isinstance(runner, GuardedWorkflowRunner) and not runner.gives_contexts:
+        return not needs_contexts(converter)
+    return True
 
 
 class _GuardedInstance(WorkflowInstance):

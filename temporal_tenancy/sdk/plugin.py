@@ -24,14 +24,7 @@ from temporal_tenancy.core.jobs import Job, job_of, registry
 from temporal_tenancy.core.migration_environment import MigrationEnvironment
 from temporal_tenancy.core.platform_schedules import PlatformSchedule
 from temporal_tenancy.sdk import _converter as converter
-from temporal_tenancy.sdk._guard import (
-    gives_contexts,
-    guarded,
-    is_guarded,
-    needs_contexts,
-    versioned,
-    without_contexts,
-)
+from temporal_tenancy.sdk._guard import fits, fitted, guarded, is_guarded, versioned
 from temporal_tenancy.sdk.code_checks import check_activity, check_workflow
 from temporal_tenancy.sdk.endings import FREE_SLOT, RECORD_FAILED_RUN
 from temporal_tenancy.sdk.features import Feature, Served
@@ -157,8 +150,9 @@ class TenancyPluginBase(SimplePlugin):
         # An eager activity bypasses the task queue, and with it fairness.
         config["disable_eager_activity_execution"] = True
         _pin(config)
-        if not needs_contexts(config["client"].data_converter):
-            config["workflow_runner"] = without_contexts(config["workflow_runner"])
+        config["workflow_runner"] = fitted(
+            config["workflow_runner"], config["client"].data_converter
+        )
         self._load_workflows(config)
         return config
 
@@ -201,9 +195,7 @@ class TenancyPluginBase(SimplePlugin):
                 "another plugin has replaced the workflow runner, and with it the guard. List "
                 "TenancyPlugin last, or leave that plugin out."
             )
-        if needs_contexts(config["client"].data_converter) and not gives_contexts(
-            config["workflow_runner"]
-        ):
+        if not fits(config["workflow_runner"], config["client"].data_converter):
             raise ConfigurationError(
                 "another plugin has given the worker a client whose data converter has a codec or "
                 "an external storage. Give them to Client.connect(data_converter=...)."
@@ -266,10 +258,9 @@ class TenancyPluginBase(SimplePlugin):
         config = super().configure_replayer(config)
         config["workflows"] = _merged(config.get("workflows") or (), self._known)
         self._check_workflows(config.get("workflows") or ())
-        converter = config.get("data_converter")
-        runner = config.get("workflow_runner")
-        if runner is not None and converter is not None and not needs_contexts(converter):
-            config["workflow_runner"] = without_contexts(runner)
+        runner, converter = config.get("workflow_runner"), config.get("data_converter")
+        if runner is not None and converter is not None:
+            config["workflow_runner"] = fitted(runner, converter)
         return config
 
     def _runner(self, existing: WorkflowRunner | None) -> WorkflowRunner:

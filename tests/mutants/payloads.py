@@ -12,7 +12,7 @@ from temporal_tenancy.outbox import enqueueing
 from temporal_tenancy.outbox.relay import queue, relay, starting
 from temporal_tenancy.postgres import _every_time as every_time
 from temporal_tenancy.sdk import _converter as converter
-from temporal_tenancy.sdk import plugin
+from temporal_tenancy.sdk import _guard as guard
 from tests.mutants.mutant import Mutant, replace
 
 UNREADABLE: Final = "tests/library/outbox/test_unreadable_messages.py"
@@ -25,7 +25,7 @@ def _pass(*_: object, **__: object) -> None:
 
 
 def _tell_no_codec() -> None:
-    replace(plugin, "needs_contexts", lambda converter: False)
+    replace(guard, "needs_contexts", lambda converter: False)
 
 
 def _have_the_driver_read() -> None:

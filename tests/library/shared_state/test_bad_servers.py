@@ -12,6 +12,7 @@ from dev.devstack.ports import free_port
 from dev.devstack.redis import RedisServer
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.shared_state._store import SharedState, current_shared_state
+from tests.fixtures.odd_servers import serving
 
 SECRET = "hunter2"
 
@@ -26,9 +27,8 @@ async def speaking_http() -> AsyncIterator[str]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(answer) as port:
+        yield f"127.0.0.1:{port}"
 
 
 async def told(url: str) -> str:

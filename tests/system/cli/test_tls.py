@@ -17,6 +17,7 @@ from dev.devstack.temporal_server import TemporalDevServer
 from processes.connect import connect_client, reaching
 from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import TEMPORAL_VARIABLES, NotReachable, temporal_config
+from tests.fixtures.odd_servers import serving
 from tests.fixtures.starter import Starter
 from tests.fixtures.tls_proxy import Authority, TlsProxy, tls_proxy
 from tests.fixtures.worker_process import StartWorker
@@ -137,9 +138,8 @@ async def test_a_server_that_closes_at_any_point_of_a_connection_is_said_to(
             await connect_client()
         return raised.value.message
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        address = f"localhost:{server.sockets[0].getsockname()[1]}"
+    async with serving(serve) as port:
+        address = f"localhost:{port}"
         given(address, {})
         said = await asyncio.gather(*map(told, range(64)))
     closed = f"the Temporal server {address} closed the connection. If it wants TLS, set"
@@ -155,9 +155,8 @@ async def test_a_server_that_speaks_http_of_another_version_is_said_to_speak_no_
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        address = f"localhost:{server.sockets[0].getsockname()[1]}"
+    async with serving(serve) as port:
+        address = f"localhost:{port}"
         given(address, {})
         with pytest.raises(NotReachable) as raised:
             await connect_client()

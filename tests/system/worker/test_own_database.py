@@ -9,6 +9,7 @@ import asyncio
 from pathlib import Path
 
 from temporal_tenancy.control_plane.tenants import Tenants
+from temporal_tenancy.core.directory import STATE_CACHE_SECONDS
 from temporal_tenancy.postgres.connections import connect
 from tests.fixtures.apart import Apart
 from tests.fixtures.starter import Said, Starter
@@ -62,7 +63,7 @@ async def test_jobs_of_every_kind_run_for_a_tenant_in_a_database_of_its_own(
     assert (fan_out["succeeded"], fan_out["failed"]) == (2, 0)
     # A dead letter of a message, mended by a person and replayed.
     await said("tenants", "set", "own", "--plan", "free")
-    await asyncio.sleep(6)  # a process knows a tenant's plan for up to 5 seconds
+    await asyncio.sleep(STATE_CACHE_SECONDS)  # or the relay still takes the plan before
     period = '{"period": "2013-04"}'
     await said("enqueue", "analytics.aggregate", "--tenant", "own", "--input", period)
     letters: list[dict[str, str]] = []
