@@ -23,8 +23,8 @@ import psycopg
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from benchmarks.shared.burst_jobs import BURST_JOBS, Change, ChangeInput
-from benchmarks.shared.bursts import BURST_QUEUE, change_row
+from benchmarks.shared.burst_jobs import BURST_ACTIVITIES, BURST_JOBS, Change, ChangeInput
+from benchmarks.shared.bursts import BURST_QUEUE
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell
 from benchmarks.shared.servers import Servers
 from processes.worker.slots import SlotOptions
@@ -65,7 +65,7 @@ async def answers(servers: Servers) -> Sequence[Answer]:
                 client,
                 task_queue=BURST_QUEUE,
                 workflows=BURST_JOBS,
-                activities=[change_row],
+                activities=BURST_ACTIVITIES,
                 tuner=SlotOptions(max_activities=SLOTS).tuner(),
                 workflow_task_poller_behavior=POLLERS,
                 activity_task_poller_behavior=POLLERS,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from benchmarks import __main__ as runner
 from benchmarks.fairness.fairness_order import unfairness
 from benchmarks.fairness.fairness_wait import fairness_of
 from benchmarks.shared.bursts import Served
@@ -100,3 +101,25 @@ def test_fairness_is_that_of_what_each_got_while_the_small_ones_waited(
     taken = [served("flood", 0, started) for started in of_flood]
     taken += [served("a", 1, 4), served("b", 2, 7)]
     assert fairness_of(taken, ("a", "b")) == pytest.approx(index)
+
+
+def test_a_question_that_fails_costs_no_other_its_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = runner.QUESTIONS
+
+    def answer(question: runner.Question) -> list[Answer]:
+        if question is first:
+            raise ValueError("no such worker")
+        return [Answer(question.NAME, "another", Goal("<=", 1), "s", compared((1, 2)))]
+
+    monkeypatch.setattr(runner, "QUESTIONS", (first, second))
+    monkeypatch.setattr(runner, "_ask", answer)
+    for of_the_whole_process in ("forward_core_logs", "write_logs_away"):
+        monkeypatch.setattr(runner, of_the_whole_process, lambda: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks"])
+    assert runner.main() == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["name"] == second.NAME
+    assert "ValueError: no such worker" in said.err
+    assert f"{first.NAME}: failed" in said.err
