@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import traceback
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
@@ -37,6 +36,7 @@ from benchmarks.processes import (
     worker_pollers,
     worker_slots,
 )
+from benchmarks.shared.asking import print_answers
 from benchmarks.shared.measure import Answer, is_full, tell, write_logs_away
 from benchmarks.shared.servers import Servers, running_servers, temporal_kind
 from benchmarks.stores import store_migrations
@@ -116,22 +116,9 @@ def main() -> int:
         return 2
     forward_core_logs()  # keeps standard output for the answers
     write_logs_away()
-    all_hold = True
     try:
         with orderly_stop():
-            for question in chosen:
-                try:
-                    answered = _ask(question)
-                except PartMissing:
-                    raise
-                except Exception:  # one that fails must not cost the answers of those after it
-                    traceback.print_exc()
-                    tell(f"{question.NAME}: failed; nothing is known of it.")
-                    all_hold = False
-                    continue
-                for answer in answered:
-                    print(answer.line(temporal=temporal_kind()), flush=True)
-                    all_hold &= answer.holds
+            all_hold = print_answers(chosen, _ask, temporal=temporal_kind())
     except PartMissing as error:
         tell(str(error))
         return 3

@@ -23,8 +23,8 @@ import psycopg
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from benchmarks.shared.burst_jobs import BURST_ACTIVITIES, BURST_JOBS, Change, ChangeInput
-from benchmarks.shared.bursts import BURST_QUEUE
+from benchmarks.shared.burst_jobs import Change, ChangeInput
+from benchmarks.shared.bursts import BURST_QUEUE, change_row
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, quantile, rounds, tell
 from benchmarks.shared.servers import Servers
 from processes.worker.slots import SlotOptions
@@ -64,8 +64,8 @@ async def answers(servers: Servers) -> Sequence[Answer]:
             worker = Worker(
                 client,
                 task_queue=BURST_QUEUE,
-                workflows=BURST_JOBS,
-                activities=BURST_ACTIVITIES,
+                workflows=[Change],
+                activities=[change_row],
                 tuner=SlotOptions(max_activities=SLOTS).tuner(),
                 workflow_task_poller_behavior=POLLERS,
                 activity_task_poller_behavior=POLLERS,

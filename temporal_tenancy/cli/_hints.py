@@ -31,6 +31,9 @@ _HINTS: Final = {
         "the store of ": '"{program} migrate --status" shows how far it is, and why.',
     },
     "NoStoreFree": {
+        r"no prepared .* (?P<store>[a-z0-9_]+) is empty but drained: let it take tenants": (
+            '"{program} stores undrain {store}" does so.'
+        ),
         "no prepared schema store in the region (?P<region>[A-Za-z0-9_-]+) is free for ": (
             '"{program} stores add --region {region}" prepares one.'
         ),

@@ -56,6 +56,7 @@ from temporal_tenancy.postgres.lock_timeouts import (
     SESSION_LOCK_TIMEOUT,
     SESSION_SETTINGS,
     PlatformSession,
+    milliseconds,
 )
 from temporal_tenancy.postgres.pool_share import RESERVED, SIZE, PoolShare
 from temporal_tenancy.postgres.schema_in_use import use_schema
@@ -251,11 +252,19 @@ class Database:
 
     @asynccontextmanager
     async def platform_session(
-        self, reason: str, *, lock_timeout: timedelta | None = None
+        self,
+        reason: str,
+        *,
+        lock_timeout: timedelta | None = None,
+        statement_timeout: timedelta | None = None,
     ) -> AsyncIterator[AsyncSession]:
         """Opens a platform session on this database; see the function `platform_session`.
 
-        `lock_timeout` overrides the database's `platform_lock_timeout` for this session.
+        `lock_timeout` overrides the database's `platform_lock_timeout` for this session, and
+        `statement_timeout` what its platform settings or the server say.
+
+        Raises:
+            StatementTimeout: besides; a statement took longer than `statement_timeout`.
         """
         refuse_workflow_code()
         scope = current_scope()
@@ -264,6 +273,9 @@ class Database:
                 f"this code runs for {scope} and may not use the control plane. "
                 "Move it to a platform activity."
             )
+        settings = self._platform_settings
+        if statement_timeout is not None:
+            settings = {**settings, "statement_timeout": milliseconds(statement_timeout)}
         with enter(PlatformScope(reason)), shares_of(self.platform_engine).holder(PLATFORM):
             async with _transaction(
                 AwaitedSession(
@@ -273,7 +285,7 @@ class Database:
                     close_resets_only=False,
                     info={
                         SESSION_LOCK_TIMEOUT: lock_timeout or self._platform_lock_timeout,
-                        SESSION_SETTINGS: self._platform_settings,
+                        SESSION_SETTINGS: settings,
                         SESSION_UNFINISHED: Unfinished(),
                     },
                 )

@@ -57,6 +57,15 @@ _FREE: Final = library_text("""
     select name, region, in_use from free where place <= :offered order by name
 """)
 
+_DRAINED: Final = library_text("""
+    select name from tenancy.stores as stores
+    where isolation = :isolation and state = 'draining'
+        and (cast(:region as text) is null or region = :region)
+        and not exists (select from tenancy.tenants where store = stores.name)
+    order by name
+    limit 1
+""")
+
 
 @dataclass(frozen=True)
 class SignUp:
@@ -170,9 +179,15 @@ class SignUp:
         if unreachable is not None:
             raise unreachable
         where = "" if new.region is None else f" in the region {new.region}"
+        values = {"isolation": isolation, "region": new.region}
+        drained: str | None = await session.scalar(_DRAINED, values)
         raise NoStoreFree(
-            f"no prepared {isolation} store{where} is free for {new.id}. Prepare one, and try "
-            "again."
+            f"no prepared {isolation} store{where} is free for {new.id}. "
+            + (
+                "Prepare one, and try again."
+                if drained is None
+                else f"{drained} is empty but drained: let it take tenants, or prepare another."
+            )
         )
 
     async def _take(self, session: AsyncSession, row: StoreRow, tenant_id: str) -> None:

@@ -15,6 +15,7 @@ from temporal_tenancy.outbox.relay import queue
 from temporal_tenancy.outbox.relay._mark_writer import MarkWriter
 from temporal_tenancy.outbox.relay._upkeep import Upkeep
 from temporal_tenancy.outbox.tables import IS_PROCESSING_BY_KEY
+from temporal_tenancy.postgres.database import Database
 from temporal_tenancy.sdk import taken_ids
 from tests.mutants.mutant import Mutant, replace
 
@@ -60,10 +61,13 @@ def _count_no_gathered_marks() -> None:
 
 
 def _claim_for_as_long_as_it_takes() -> None:
-    async def without_limit(session: object, at_most: timedelta) -> None:
-        return None
+    original = Database.platform_session
 
-    replace(queue, "limit_statements", without_limit)
+    def without_limit(self: Database, reason: str, **limits: Any) -> Any:
+        limits.pop("statement_timeout", None)
+        return original(self, reason, **limits)
+
+    replace(Database, "platform_session", without_limit)
 
 
 def _take_lost_in_order() -> None:

@@ -34,7 +34,6 @@ from temporal_tenancy.outbox.transitions import (
     RELEASED,
 )
 from temporal_tenancy.postgres.library_text import library_text
-from temporal_tenancy.postgres.lock_timeouts import milliseconds
 from temporal_tenancy.postgres.tenant_walk import tenants_with
 
 PRUNE_ROWS: Final = 5_000  # deleted per statement
@@ -136,7 +135,6 @@ _TAKE_LOST: Final = library_text(f"""
 """)
 
 _READ_BRIEFLY: Final = text("set local statement_timeout = '1s'")
-_LIMIT: Final = text("select set_config('statement_timeout', :milliseconds, true)")
 
 _MARKED: Final = f"""
     from unnest(cast(:tenants as text[]), cast(:ids as uuid[])) as marked (tenant_id, id)
@@ -273,14 +271,6 @@ async def claim_more(
         blind = _in_order(await session.execute(_CLAIM_MORE_BLIND, values))
         return await _with_payloads(session, blind)
     return _in_order(await session.execute(_CLAIM_MORE, values))
-
-
-async def limit_statements(session: AsyncSession, at_most: timedelta) -> None:
-    """Limits each later statement of the transaction to `at_most`, with `StatementTimeout`.
-
-    A claim has to read past all rows that a tenant has locked, while other tenants wait.
-    """
-    await session.execute(_LIMIT, {"milliseconds": milliseconds(at_most)})
 
 
 async def lost(

@@ -461,8 +461,10 @@ class Relay:
         one_by_one: bool = False,
     ) -> _Claimed:
         records = {tenant.id: tenant for tenant in await self._records(tenants)}
-        async with self._database.platform_session("relay messages") as session:
-            await queue.limit_statements(session, limit)
+        async with self._database.platform_session(
+            "relay messages", statement_timeout=limit
+        ) as session:
+            await session.connection()  # a wait for one is no time of the claim's
             began = time.monotonic()
             allowed = await admission.allowances(
                 session, tenants, records, room=room, partial=partial
@@ -738,8 +740,9 @@ class Relay:
         if not allowed:
             return 0
         try:
-            async with outbox.platform_session("relay messages") as session:
-                await queue.limit_statements(session, self._options.claim_limit)
+            async with outbox.platform_session(
+                "relay messages", statement_timeout=self._options.claim_limit
+            ) as session:
                 began = time.monotonic()
                 units, refused, found = await self._take(
                     session, allowed, records, one_by_one=careful

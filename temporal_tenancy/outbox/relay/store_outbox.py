@@ -108,7 +108,11 @@ class Messages(Protocol):
     """A database with messages, as the relay's role: the shared one, or a store's."""
 
     def platform_session(
-        self, reason: str, *, lock_timeout: timedelta | None = None
+        self,
+        reason: str,
+        *,
+        lock_timeout: timedelta | None = None,
+        statement_timeout: timedelta | None = None,
     ) -> AbstractAsyncContextManager[AsyncSession]:
         """Opens a session, as `Database.platform_session`."""
 
@@ -138,7 +142,11 @@ class StoreOutbox:
 
     @asynccontextmanager
     async def platform_session(
-        self, reason: str, *, lock_timeout: timedelta | None = None
+        self,
+        reason: str,
+        *,
+        lock_timeout: timedelta | None = None,
+        statement_timeout: timedelta | None = None,
     ) -> AsyncIterator[AsyncSession]:
         """Opens a session in the store, which knows where the control plane is.
 
@@ -150,7 +158,9 @@ class StoreOutbox:
         """
         watch = asyncio.get_running_loop().call_later(PATIENCE, self.database.cut)
         try:
-            async with self.database.platform_session(reason, lock_timeout=lock_timeout) as session:
+            async with self.database.platform_session(
+                reason, lock_timeout=lock_timeout, statement_timeout=statement_timeout
+            ) as session:
                 await self._require_own(session)
                 session.info[SESSION_CONTROL] = self.control
                 yield session

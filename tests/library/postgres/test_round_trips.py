@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,6 +80,12 @@ async def test_the_platforms_neither(database: Database, tmp_path: Path) -> None
     with traced(driver, tmp_path / "trace") as sent:
         async with database.platform_session("a test") as session:
             assert await session.scalar(text("select current_setting('lock_timeout')")) == "1s"
+    assert len(sent) == 3
+    with traced(driver, tmp_path / "trace") as sent:
+        limit = timedelta(milliseconds=1500)
+        async with database.platform_session("a test", statement_timeout=limit) as session:
+            shown = await session.scalar(text("select current_setting('statement_timeout')"))
+            assert shown == "1500ms"
     assert len(sent) == 3
 
 

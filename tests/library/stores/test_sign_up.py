@@ -85,6 +85,19 @@ async def test_a_schema_store_is_given_once_and_says_whose_it_is(
         await add(sign_up, "other", isolation=Isolation.SCHEMA)
 
 
+async def test_who_finds_no_store_is_told_of_a_drained_one(
+    preparation: Preparation, sign_up: SignUp, stores: Stores
+) -> None:
+    name = preparation.prepare(Isolation.SCHEMA)
+    await stores.drain(name)
+    with pytest.raises(NoStoreFree, match=f"free for acme. {name} is empty but drained: let it"):
+        await add(sign_up, "acme", isolation=Isolation.SCHEMA)
+    with pytest.raises(NoStoreFree, match=r"in the region eu is free for acme\. Prepare"):
+        await add(sign_up, "acme", isolation=Isolation.SCHEMA, region="eu")
+    await stores.undrain(name)
+    assert (await add(sign_up, "acme", isolation=Isolation.SCHEMA)).store == name
+
+
 async def test_a_database_store_says_whose_it_is(
     preparation: Preparation, sign_up: SignUp, other_database: DatabaseUrls
 ) -> None:

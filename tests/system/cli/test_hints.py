@@ -61,6 +61,11 @@ OFF = ServerCheck(holds=False, message="", checked_at=datetime.now(UTC)).off_sen
             '"starter.py stores add --isolation database --region eu_2" prepares one.',
         ),
         (
+            "NoStoreFree: no prepared schema store is free for acme. t_1 is empty but drained: let "
+            "it take tenants, or prepare another.",
+            '"starter.py stores undrain t_1" does so.',
+        ),
+        (
             f"ConnectionSecretMissing: {no_secret_store('t_1')}",
             "Set CONNECTIONS_URL to the folder with the connections, as file:///folder.",
         ),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import __main__ as runner
 from benchmarks.fairness.fairness_order import unfairness
 from benchmarks.fairness.fairness_wait import fairness_of
+from benchmarks.shared.asking import print_answers
 from benchmarks.shared.bursts import Served
 from benchmarks.shared.measure import Answer, Arm, Comparison, Goal, jain, quantile, rounds, turns
 
@@ -104,22 +105,18 @@ def test_fairness_is_that_of_what_each_got_while_the_small_ones_waited(
 
 
 def test_a_question_that_fails_costs_no_other_its_answer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    first, second, *_ = runner.QUESTIONS
-
-    def answer(question: runner.Question) -> list[Answer]:
-        if question is first:
+    def ask(question: SimpleNamespace) -> list[Answer]:
+        if question.NAME == "first":
             raise ValueError("no such worker")
         return [Answer(question.NAME, "another", Goal("<=", 1), "s", compared((1, 2)))]
 
-    monkeypatch.setattr(runner, "QUESTIONS", (first, second))
-    monkeypatch.setattr(runner, "_ask", answer)
-    for of_the_whole_process in ("forward_core_logs", "write_logs_away"):
-        monkeypatch.setattr(runner, of_the_whole_process, lambda: None)
-    monkeypatch.setattr("sys.argv", ["benchmarks"])
-    assert runner.main() == 1
+    questions = [SimpleNamespace(NAME=name) for name in ("first", "second")]
+    assert not print_answers(questions, ask, temporal="dev")
     said = capsys.readouterr()
-    assert json.loads(said.out)["name"] == second.NAME
+    answer = json.loads(said.out)
+    assert (answer["name"], answer["temporal"]) == ("second", "dev")
     assert "ValueError: no such worker" in said.err
-    assert f"{first.NAME}: failed" in said.err
+    assert "first failed, so it has no answer." in said.err
+    assert print_answers(questions[1:], ask)
