@@ -13,12 +13,12 @@ from temporal_tenancy.core.payloads import UNKNOWN
 from temporal_tenancy.dead_letters.payload_texts import payload_texts
 from temporal_tenancy.outbox.marks import Holder, completing, failing
 from temporal_tenancy.outbox.relay.messages import Message
-from temporal_tenancy.outbox.tables import IS_PROCESSING_BY_KEY
+from temporal_tenancy.outbox.tables import IS_PROCESSING
 from temporal_tenancy.outbox.transitions import BEGUN_AGAIN
 from temporal_tenancy.postgres.library_text import library_text
 
 # A message that someone else has claimed since is no longer this workflow's.
-_IS_OWN: Final = f"m.workflow_id = :workflow_id and {IS_PROCESSING_BY_KEY}"
+_IS_OWN: Final = f"m.workflow_id = :workflow_id and m.{IS_PROCESSING}"
 
 # One descent of the index for each message. The conditions are outside, or the planner might take
 # an index of all that is in work, and read it for each message.
