@@ -94,6 +94,19 @@ async def test_what_is_bad_is_found_by_halves_and_is_alone_from_then_on(
         assert of_it.count(1) == 3
 
 
+async def test_where_all_are_bad_each_is_a_dead_letter_of_its_own(
+    database: Database, make_relay: MakeRelay, relay_worker: Worker, work_control: Control
+) -> None:
+    await asked(database, 16, dict.fromkeys(range(16), "refuse this"))
+    async with running(make_relay()):
+        found = await until_messages(database, "acme", have_ended)
+    ends = {(each.status, each.attempts, each.error_message) for each in found}
+    assert ends == {("dead_letter", 1, "this cannot be noted.")}
+    sizes = [len(texts) for texts in work_control.together]
+    assert (sizes.count(1), len(sizes)) == (16, 31)  # by halves, and each alone once
+    assert await effects_of(database, "acme") == []
+
+
 async def test_a_call_takes_no_more_than_the_limit_and_a_workflow_several_calls(
     database: Database, make_relay: MakeRelay, relay_worker: Worker, work_control: Control
 ) -> None:
