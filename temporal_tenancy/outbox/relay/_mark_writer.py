@@ -33,6 +33,8 @@ from temporal_tenancy.postgres.database_errors import DatabaseProblem, DatabaseU
 GATHER_SECONDS: Final = 0.1
 AGAIN_AFTER: Final = 0.5  # seconds before a retry while the database is unreachable
 LOCK_WAIT: Final = timedelta(milliseconds=50)  # for a row that its tenant may have locked
+# Likewise, tenant by tenant, once all of them together have waited: those after it wait as well.
+ALONE_WAIT: Final = timedelta(milliseconds=10)
 PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between retries; the last repeats
 QUARANTINE_SECONDS: Final = 60.0  # after the last failed try
 FINISH_SECONDS: Final = 5.0  # during which last tries of quarantined tenants begin
@@ -234,7 +236,7 @@ class MarkWriter(RelayMarking):
                 await queue.require_tables(session)
             for tenant in list(unwritten):
                 try:
-                    await self._write_all(unwritten[tenant])
+                    await self._write_all(unwritten[tenant], lock_wait=ALONE_WAIT)
                 except DatabaseUnreachable:
                     raise
                 except (DatabaseProblem, DBAPIError) as error:
@@ -285,8 +287,8 @@ class MarkWriter(RelayMarking):
         finally:
             entry.writing = RelayMarks()
 
-    async def _write_all(self, marks: RelayMarks) -> None:
-        await write_marks(self._database, marks)
+    async def _write_all(self, marks: RelayMarks, *, lock_wait: timedelta | None = None) -> None:
+        await write_marks(self._database, marks, lock_wait=lock_wait or LOCK_WAIT)
 
     def _put_back(self, unwritten: Mapping[str, RelayMarks]) -> None:
         if self._finishing:
@@ -297,12 +299,12 @@ class MarkWriter(RelayMarking):
         self._changed.set()
 
 
-async def write_marks(database: Messages, marks: RelayMarks) -> None:
+async def write_marks(database: Messages, marks: RelayMarks, *, lock_wait: timedelta) -> None:
     """Writes marks in one transaction, and logs the failed attempts.
 
     Where the control plane is another database, dead letters and slots are committed there first.
     """
-    async with database.platform_session("mark messages", lock_timeout=LOCK_WAIT) as session:
+    async with database.platform_session("mark messages", lock_timeout=lock_wait) as session:
         await queue.RELAY.write(session, marks, Source.RELAY)
         await queue.release(session, marks.released)
         if marks.free:

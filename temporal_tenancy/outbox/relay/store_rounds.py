@@ -22,7 +22,12 @@ from sqlalchemy.exc import DBAPIError
 
 from temporal_tenancy.core.errors import StoreMismatch
 from temporal_tenancy.outbox.inspection import Backlog
-from temporal_tenancy.outbox.relay._mark_writer import RelayMarking, RelayMarks, write_marks
+from temporal_tenancy.outbox.relay._mark_writer import (
+    LOCK_WAIT,
+    RelayMarking,
+    RelayMarks,
+    write_marks,
+)
 from temporal_tenancy.outbox.relay.options import RelayOptions
 from temporal_tenancy.outbox.relay.store_outbox import (
     Look,
@@ -69,7 +74,7 @@ class StoreMarks(RelayMarking):
         assert self.outbox is not None
         marks, self.pending = self.pending, RelayMarks()
         try:
-            await write_marks(self.outbox, marks)
+            await write_marks(self.outbox, marks, lock_wait=LOCK_WAIT)
         except BaseException:
             marks.add(self.pending)
             self.pending = marks

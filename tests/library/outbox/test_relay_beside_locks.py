@@ -207,7 +207,7 @@ async def test_who_waits_for_marks_in_a_transaction_does_not_hurry_those_after_t
     sizes: list[int] = []
     writing, go_on = asyncio.Event(), asyncio.Event()
 
-    async def write(_: object, marks: RelayMarks) -> None:
+    async def write(_: object, marks: RelayMarks, **_limits: object) -> None:
         sizes.append(len(marks))
         writing.set()
         await go_on.wait()
