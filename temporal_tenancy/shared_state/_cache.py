@@ -106,7 +106,9 @@ class TenantCache(Generic[Value]):
         Raises:
             ScopeMissing: no tenant's scope is open, or this is workflow code.
         """
-        value: Any = self._decoded(await self._read(current_shared_state(), self._keys(parts)))
+        entry, generation = self._entry(parts), self._generation()
+        found = await self._read(current_shared_state(), entry, generation)
+        value: Any = self._decoded(found)
         return None if value is MISS else value
 
     async def set(self, value: Value, *parts: str) -> None:
@@ -158,7 +160,7 @@ class TenantCache(Generic[Value]):
         """
         keys, state = self._keys(parts), current_shared_state()
         while True:
-            value = self._decoded(await self._read(state, keys))
+            value = self._decoded(await self._read(state, keys.entry, keys.generation))
             if value is not MISS:
                 return cast("Value", value)
             flight = state.flights.get(keys.entry)
@@ -237,11 +239,9 @@ class TenantCache(Generic[Value]):
         with suppress(SharedStateUnavailable):
             await state.call(lambda client: client.unlink(keys.flight))
 
-    async def _read(self, state: SharedState, keys: _Keys) -> bytes | None:
+    async def _read(self, state: SharedState, entry: str, generation: str) -> bytes | None:
         try:
-            found: list[Any] = await state.call(
-                lambda client: client.mget(keys.entry, keys.generation)
-            )
+            found: list[Any] = await state.call(lambda client: client.mget(entry, generation))
         except SharedStateUnavailable:
             return None
         return _value(*found)
@@ -274,10 +274,16 @@ class TenantCache(Generic[Value]):
         except ValidationError:
             return MISS
 
+    def _entry(self, parts: tuple[str, ...]) -> str:
+        return tenant_key("cache", self.name, *parts)
+
+    def _generation(self) -> str:
+        return tenant_key("cache-generation", self.name)
+
     def _keys(self, parts: tuple[str, ...]) -> _Keys:
         return _Keys(
-            entry=tenant_key("cache", self.name, *parts),
-            generation=tenant_key("cache-generation", self.name),
+            entry=self._entry(parts),
+            generation=self._generation(),
             index=tenant_key("cache-index", self.name),
             flight=tenant_key("cache-flight", self.name, *parts),
         )

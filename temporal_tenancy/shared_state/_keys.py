@@ -7,6 +7,7 @@ the braces by which a cluster finds the node: all of a tenant's keys are on one 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -57,7 +58,17 @@ def encoded(parts: tuple[str, ...]) -> str:
             raise ConfigurationError(
                 f"a part of a key is text, not {type(part).__name__}. Write str(...) around it."
             )
-    return ":".join(quote(part, safe="", errors="surrogatepass") for part in parts)
+    # What is longer than a key is refused later, and must not stay in memory.
+    return ":".join(
+        [_quoted(part) if len(part) < KEY_MAX_BYTES else _quote(part) for part in parts]
+    )
+
+
+def _quote(part: str) -> str:
+    return quote(part, safe="", errors="surrogatepass")
+
+
+_quoted: Final = lru_cache(maxsize=1_024)(_quote)  # a read of a cache quotes its name again
 
 
 def refuse_workflow_code() -> None:
