@@ -261,10 +261,8 @@ class Database:
         """Opens a platform session on this database; see the function `platform_session`.
 
         `lock_timeout` overrides the database's `platform_lock_timeout` for this session, and
-        `statement_timeout` what its platform settings or the server say.
-
-        Raises:
-            StatementTimeout: besides; a statement took longer than `statement_timeout`.
+        `statement_timeout` what its platform settings or the server say of one statement, which
+        then fails with `StatementTimeout`.
         """
         refuse_workflow_code()
         scope = current_scope()

@@ -21,7 +21,8 @@ class RelayOptions:
     lease: timedelta = timedelta(seconds=60)  # after it another relay may take a claimed message
     poll: timedelta = timedelta(seconds=1)  # between polls when nothing is found
     listens: bool = True  # wake on notifications; False: only poll
-    claim_limit: timedelta = timedelta(seconds=1)  # per statement of a claim
+    # Per statement of a claim, which reads past all rows that a tenant has locked.
+    claim_limit: timedelta = timedelta(seconds=1)
     quarantine: timedelta = timedelta(minutes=5)  # after a tenant's last failed or slow claim
     keep_completed: timedelta = timedelta(minutes=1)  # before a completed message is deleted
     upkeep: timedelta = timedelta(seconds=5)  # between searches for lost messages and slots
