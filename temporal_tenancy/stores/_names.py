@@ -38,7 +38,12 @@ def require_region(region: str | None) -> None:
 
 
 def unknown_store(name: str) -> StoreUnknown:
-    """Returns the error for a store that does not exist."""
+    """Returns the error for a store that does not exist, or that nobody prepared."""
+    if name == SHARED_STORE:
+        return StoreUnknown(
+            f"the {SHARED_STORE} store is not one that was prepared: it always takes tenants. Name "
+            "one that the list of stores has."
+        )
     return StoreUnknown(
         f"there is no store {printable(name)}. Name one that the list of stores has."
     )

@@ -82,4 +82,7 @@ $("form").addEventListener("submit", async event => {
 
 $("more").addEventListener("click", () => { shown += PAGE; list(); });
 
-withKey(list);
+withKey(list, () => {
+  clearTimeout(timer);
+  $("status").textContent = "";
+});

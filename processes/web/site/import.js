@@ -8,6 +8,7 @@ const DONE = ["imported", "updated"];
 const SAYS = {completed: "Done", failed: "Failed", cancelled: "Cancelled"};
 const BADGES = {processing: "Importing", ...SAYS};
 let current = null;
+let account = 0;  // another one with each change of the key
 let shown = PAGE;
 let timer = null;
 const turn = turns();
@@ -57,8 +58,9 @@ function readings(candidates) {
 
 // EventSource cannot send an Authorization header, so the stream is read by hand.
 async function watch(links) {
+  const mine = account;
   let ended = false;
-  while (!ended) {
+  while (!ended && mine === account) {
     try {
       const answer = await call(links.events);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -67,6 +69,7 @@ async function watch(links) {
         text += part.value;
         const events = text.split("\n\n");
         text = events.pop();
+        if (mine !== account) return reader.cancel();
         for (const event of events) {
           const data = event.split("\n").filter(line => line.startsWith("data: "));
           if (data.length === 0) continue;
@@ -143,6 +146,7 @@ $("form").addEventListener("submit", async event => {
   const form = new FormData();
   if ($("encoding").value.trim()) form.append("encoding", $("encoding").value.trim());
   form.append("file", $("file").files[0]);
+  const mine = account;
   $("start").disabled = true;
   $("result").hidden = $("bar").hidden = $("counts").hidden = false;
   $("errors-row").hidden = true;
@@ -154,8 +158,9 @@ $("form").addEventListener("submit", async event => {
   try {
     const query = $("dry").checked ? "?dry_run=true" : "";
     const started = await (await call(`/imports${query}`, {method: "POST", body: form})).json();
-    await watch(started.links);
+    if (mine === account) await watch(started.links);
   } catch (error) {
+    if (mine !== account) return;
     // The browser's own message is not helpful: the connection was cut.
     say(error.final === undefined
       ? "The server cannot be reached, or the upload was cut off. The file may be too large." : error.message);
@@ -163,11 +168,13 @@ $("form").addEventListener("submit", async event => {
     if (error.ofKey) $("result").hidden = true;  // nothing was sent
     $("bar").hidden = $("counts").hidden = true;
   } finally {
-    $("start").disabled = false;
-    $("cancel").hidden = true;
-    if (document.activeElement === document.body) $("start").focus();  // a disabled button loses it
+    if (mine === account) {
+      $("start").disabled = false;
+      $("cancel").hidden = true;
+      if (document.activeElement === document.body) $("start").focus();  // a disabled button loses it
+    }
   }
-  if (hasKey() && current) await listed();
+  if (mine === account && hasKey() && current) await listed();
 });
 
 $("cancel").addEventListener("click", async () => {
@@ -188,4 +195,10 @@ $("errors").addEventListener("click", async () => {
 
 $("more").addEventListener("click", () => { shown += PAGE; listed(); });
 
-withKey(() => listed());
+withKey(() => listed(), () => {
+  account += 1;
+  current = null;
+  clearTimeout(timer);
+  $("start").disabled = false;
+  $("result").hidden = $("cancel").hidden = true;
+});

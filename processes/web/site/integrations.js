@@ -103,4 +103,8 @@ $("form").addEventListener("submit", async event => {
 
 $("more").addEventListener("click", () => { shown += PAGE; list(); });
 
-withKey(list);
+withKey(list, () => {
+  asked.clear();
+  clearTimeout(timer);
+  $("status").textContent = "";
+});

@@ -125,4 +125,4 @@ withKey(async () => {
   if (!asked) return;
   $("query").value = query = asked;
   await search();
-});
+}, () => { $("found").hidden = true; });

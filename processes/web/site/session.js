@@ -111,7 +111,6 @@ export async function save(path, name) {
 
 async function showAccount() {
   const account = $("account");
-  account.hidden = $("forget").hidden = true;
   const asked = key();
   if (!/^[\x21-\x7e]+$/.test(asked)) return false;
   try {
@@ -123,19 +122,56 @@ async function showAccount() {
       ...(me.status === "active" ? [] : [element("span", {className: "badge failed", textContent: sentence(me.status)})]),
       element("span", {textContent: facts.join(" · ")}));
     account.hidden = $("forget").hidden = false;
-    say("");
     return true;
   } catch (error) {
-    if (asked === key()) say(described(error));
+    if (asked !== key()) return false;
+    account.hidden = $("forget").hidden = true;
+    say(described(error));
     return false;
   }
 }
 
-// Shows whose key it is, now and whenever it changes; `use` is called for each valid one.
-export async function withKey(use) {
-  const changed = async () => { if (await showAccount()) await use(); };
+// Ends with the press of a button that is under way, after its click. If what is pressed moved away before, there would
+// be no click.
+let press = Promise.resolve();
+addEventListener("pointerdown", () => {
+  press = new Promise(done => {
+    for (const end of ["pointerup", "pointercancel"])
+      addEventListener(end, () => setTimeout(done), {once: true, capture: true});
+  });
+}, {capture: true});
+
+// Shows whose key it is, now and whenever it changes; `use` is called for each valid one. What was shown of another
+// key's account is taken away at the first character that differs, by `forget` where it is the page's own.
+export async function withKey(use, forget) {
+  let last = null;
+  const former = () => {
+    if (last === null || last === key()) return;
+    last = null;
+    say("");
+    $("account").hidden = $("forget").hidden = true;
+    showRows([], false);
+    $("empty").hidden = true;
+    forget();
+  };
+  const show = async () => { if (await showAccount()) await use(); };
+  const changed = async () => {
+    former();
+    if (last === key()) return;
+    last = key();
+    await press;
+    if (last === key()) await show();
+  };
+  $("key").addEventListener("input", former);
   $("key").addEventListener("change", changed);
-  $("key-form").addEventListener("submit", event => { event.preventDefault(); changed(); });
+  $("key").addEventListener("blur", changed);  // a character that was typed and taken back is no change
+  $("key-form").addEventListener("submit", event => {
+    event.preventDefault();
+    former();
+    last = key();
+    say("");
+    show();
+  });
   $("forget").addEventListener("click", () => {
     sessionStorage.removeItem(KEPT);
     location.reload();

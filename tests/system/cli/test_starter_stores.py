@@ -231,6 +231,7 @@ async def test_a_database_that_is_down_is_named_by_every_command_that_asks_it(
         (("stores", "list", "--state", "full"), "'full' is none of preparing"),
         (("stores", "drain", "t_none"), "StoreUnknown: there is no store t_none."),
         (("stores", "undrain", "t_none"), "StoreUnknown: there is no store t_none."),
+        (("stores", "drain", "shared"), "StoreUnknown: the shared store is not one that was"),
         (
             ("tenants", "add", "acme", "--store", "t_none"),
             "StoreUnknown: there is no store t_none.",

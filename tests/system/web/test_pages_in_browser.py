@@ -315,6 +315,62 @@ def test_a_slow_answer_to_a_former_key_is_not_shown_under_the_new_one(
     assert page.locator("#problem").inner_text() == ""
 
 
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_of_an_account_stays_under_the_next_key(page: Page, path: str) -> None:
+    show(page, path, FULL)
+    page.unroute_all()
+    page.route("**/*", answering(REFUSED))
+    page.locator("#key").press("x")
+    page.wait_for_timeout(50)
+    assert page.locator("#list li, #account:visible, #result:visible").count() == 0
+    page.locator("#key").press("Tab")
+    page.locator("#problem:not(:empty)").wait_for()
+    assert page.locator("#list li, #account:visible, #result:visible").count() == 0
+
+
+def test_an_import_under_way_is_not_shown_under_another_key(page: Page) -> None:
+    show(page, "/", FULL)
+    events = held(page, "/imports/1/events")
+    page.locator("#start").click()
+    until(page, events, 1)
+    page.locator("#key").press("x")
+    page.locator("#result").wait_for(state="hidden")
+    assert page.locator("#start").is_enabled()
+    event = f"event: progress\ndata: {json.dumps(import_of('people.csv'))}\n\n"
+    with page.expect_response("**/events"):
+        events.pop().fulfill(body=event, content_type="text/event-stream")
+    page.wait_for_timeout(50)
+    assert not page.locator("#result").is_visible()
+
+
+def test_a_key_that_was_typed_and_restored_shows_its_account_again(page: Page) -> None:
+    show(page, "/", FULL)
+    page.locator("#key").press("x")
+    page.locator("#key").press("Backspace")
+    page.locator("#key").press("Tab")
+    page.locator("#account:visible").wait_for()
+    page.locator("#list li").last.wait_for()
+
+
+@pytest.mark.parametrize("answers", [FULL, REFUSED], ids=["valid", "refused"])
+def test_a_button_that_is_pressed_right_after_the_key_was_typed_does_its_work(
+    page: Page, answers: Answers
+) -> None:
+    """The account, or what is wrong, would move it away before the press has ended."""
+    show(page, "/", FULL)
+    page.unroute_all()
+    page.route("**/*", answering(answers))
+    page.locator("#key").press("x")
+    box = page.locator("#start").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.wait_for_timeout(200)
+    with page.expect_request(lambda asked: asked.method == "POST"):
+        page.mouse.up()
+    page.locator("#account:visible, #problem:not(:empty)").first.wait_for()
+
+
 def test_a_search_that_begins_before_the_account_is_known_is_listed_once(page: Page) -> None:
     page.unroute_all()
     page.route("**/*", answering(FULL))
