@@ -65,7 +65,8 @@ async def test_stores_are_prepared_given_out_drained_and_removed(
     late = await starter("tenants", "add", "late", "--store", other)
     assert (late.code, late.err.partition(":")[0]) == (2, "StoreDraining")
     none = await starter("tenants", "add", "late", "--isolation", "schema")
-    assert '"starter.py stores add" prepares one.' in none.err
+    assert f"{other} is empty but drained" in none.err
+    assert f'"starter.py stores undrain {other}" does so.' in none.err
     assert none.code == 2
     assert (await starter("stores", "drain", store)).code == 0
     in_use = await starter("stores", "undrain", store, "--json")
