@@ -96,7 +96,16 @@ QUESTIONS: Final[tuple[Question, ...]] = (
 )
 
 # Left out unless FULL=1 or -k asks for them, so that the others end within a quarter of an hour.
-LONG: Final[tuple[Question, ...]] = (fan_out_stuck, everything_on, store_migrations)
+LONG: Final[tuple[Question, ...]] = (
+    many_databases,
+    fan_out_cost,
+    fan_out_starts,
+    fan_out_stuck,
+    worker_pollers,
+    relay_recovery,
+    everything_on,
+    store_migrations,
+)
 
 
 def main() -> int:
