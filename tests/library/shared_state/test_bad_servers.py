@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 
 from dev.devstack.ports import free_port
 from dev.devstack.redis import RedisServer
 from temporal_tenancy.core.errors import ConfigurationError, ScopeMissing
 from temporal_tenancy.shared_state._store import SharedState, current_shared_state
-from tests.fixtures.odd_servers import serving
+from tests.fixtures.odd_servers import speaking_http
 
 SECRET = "hunter2"
-
-
-@asynccontextmanager
-async def speaking_http() -> AsyncIterator[str]:
-    """Runs a server that answers all with a refusal of HTTP; yields its address."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    async with serving(answer) as port:
-        yield f"127.0.0.1:{port}"
 
 
 async def told(url: str) -> str:
@@ -57,8 +39,8 @@ async def test_a_wrong_password(redis_server: RedisServer) -> None:
 
 
 async def test_no_redis_at_all() -> None:
-    async with speaking_http() as address:
-        assert "is not Redis" in await told(f"redis://:{SECRET}@{address}")
+    async with speaking_http() as port:
+        assert "is not Redis" in await told(f"redis://:{SECRET}@127.0.0.1:{port}")
 
 
 async def test_a_database_that_the_server_does_not_have(redis_url: str) -> None:

@@ -17,7 +17,7 @@ from dev.devstack.temporal_server import TemporalDevServer
 from processes.connect import connect_client, reaching
 from temporal_tenancy import ConfigurationError
 from temporal_tenancy.cli import TEMPORAL_VARIABLES, NotReachable, temporal_config
-from tests.fixtures.odd_servers import serving
+from tests.fixtures.odd_servers import serving, speaking_http
 from tests.fixtures.starter import Starter
 from tests.fixtures.tls_proxy import Authority, TlsProxy, tls_proxy
 from tests.fixtures.worker_process import StartWorker
@@ -149,13 +149,7 @@ async def test_a_server_that_closes_at_any_point_of_a_connection_is_said_to(
 async def test_a_server_that_speaks_http_of_another_version_is_said_to_speak_no_grpc(
     given: Callable[[str, dict[str, str]], None],
 ) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        await reader.read()
-        writer.close()
-
-    async with serving(serve) as port:
+    async with speaking_http() as port:
         address = f"localhost:{port}"
         given(address, {})
         with pytest.raises(NotReachable) as raised:
