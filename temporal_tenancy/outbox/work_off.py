@@ -221,32 +221,18 @@ class _Work:
     def _failure(self, message: Message, error: Exception) -> Marks:
         failure = failed(message, error, self._retries)
         # `JobContext` makes `attempt` that of the activity, as in each line of a job.
-        if failure.is_dead:
-            log.warning(
-                "message.dead",
-                exc_info=error,
-                extra={
-                    "job": self._job.name,
-                    "message_id": str(message.id),
-                    "key": message.key,
-                    "attempt": message.attempts,
-                    "message_attempt": message.attempts,
-                    "error_type": failure.error_type,
-                },
-            )
-        else:
-            log.warning(
-                "message.failed",
-                exc_info=error,
-                extra={
-                    "job": self._job.name,
-                    "message_id": str(message.id),
-                    "key": message.key,
-                    "attempt": message.attempts,
-                    "message_attempt": message.attempts,
-                    "error_type": failure.error_type,
-                },
-            )
+        log.warning(
+            "message.dead" if failure.is_dead else "message.failed",
+            exc_info=error,
+            extra={
+                "job": self._job.name,
+                "message_id": str(message.id),
+                "key": message.key,
+                "attempt": message.attempts,
+                "message_attempt": message.attempts,
+                "error_type": failure.error_type,
+            },
+        )
         return Marks(failed=[failure])
 
     def _tell_halved(self, part: Sequence[_Taken], error: Exception) -> None:

@@ -36,13 +36,15 @@ def _event(module: Module, call: ast.Call) -> Iterator[str]:
         called(call) in LEVELS and ast.unparse(call.func).rpartition(".")[0].endswith("log")
     ):
         return
-    event = module.value(second if by_level else first)
-    if not isinstance(event, str) or not EVENT.fullmatch(event):
-        return
-    yield f"event {event}"
+    given = second if by_level else first
     fields = [each.arg for each in call.keywords if each.arg and each.arg not in NO_FIELDS]
-    for field in (*fields, *keys(argument(call, 99, "extra"))):
-        yield f"event {event} .{field}"
+    for one in (given.body, given.orelse) if isinstance(given, ast.IfExp) else (given,):
+        event = module.value(one)
+        if not isinstance(event, str) or not EVENT.fullmatch(event):
+            continue
+        yield f"event {event}"
+        for field in (*fields, *keys(argument(call, 99, "extra"))):
+            yield f"event {event} .{field}"
 
 
 def _alert(module: Module, call: ast.Call) -> Iterator[str]:
